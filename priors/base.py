@@ -1,0 +1,83 @@
+"""The one interface of every prior: its denoiser, and the score that follows from it.
+
+With X ~ p, Z ~ N(0, I) and p_sigma the law of X + sigma Z (variance exploding), Tweedie's formula says
+
+    D(x, sigma) = E[X | X + sigma Z = x],        grad log p_sigma(x) = (D(x, sigma) - x) / sigma^2.
+
+The displacement D - x stays of order one where the score grows like sigma^-2, so scores are computed from
+displacements and divided last.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+Sigma = float | Tensor
+
+
+def sigma_per_item(sigma: Sigma, x: Tensor) -> Tensor:
+    """Noise level as a tensor that broadcasts over x: () or (B, 1, ..., 1).
+
+    sigma: a number, a 0-d tensor, or one value per item as (B,) or (B, 1, ..., 1). x: (B, *image_shape).
+    Raises ValueError when sigma is not finite and positive, or has another number of values than x has items.
+    """
+    if not isinstance(sigma, Tensor):
+        value = float(sigma)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"sigma must be finite and above 0, got {value}")
+        return torch.tensor(value, dtype=x.dtype, device=x.device)
+    sigma = sigma.to(device=x.device, dtype=x.dtype)
+    if not bool(((sigma > 0) & torch.isfinite(sigma)).all()):
+        raise ValueError(f"sigma must be finite and above 0, got values from {sigma.min():g} to {sigma.max():g}")
+    if sigma.numel() == 1:
+        return sigma.reshape(())
+    if sigma.numel() != len(x):
+        raise ValueError(f"sigma must hold one value or one per item of x ({len(x)}), got {sigma.numel()}")
+    return sigma.reshape(-1, *[1] * (x.ndim - 1))
+
+
+class Prior(nn.Module):
+    """A probability law of images, known through its denoiser; a subclass writes `denoise`.
+
+    Every prior is also a deepinv denoiser, since `prior(x, sigma)` is `prior.denoise(x, sigma)`.
+
+    image_shape: shape without batch, (C, H, W) or (d,); None where any shape is accepted.
+    sigma_range: noise levels for which the denoiser is meant, in units of the data.
+    """
+
+    image_shape: tuple[int, ...] | None = None
+    sigma_range: tuple[float, float] = (0.0, math.inf)
+
+    def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """Posterior mean E[X | X + sigma Z = x]. x: (B, *image_shape), sigma: float, (B,) or (B, 1, ..., 1)."""
+        raise NotImplementedError
+
+    def displacement(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """D(x, sigma) - x = sigma^2 score(x, sigma). x: (B, *image_shape)."""
+        return self.denoise(x, sigma) - x
+
+    def score(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """grad log p_sigma(x) = (D(x, sigma) - x) / sigma^2 (Tweedie). x: (B, *image_shape)."""
+        return self.displacement(x, sigma) / sigma_per_item(sigma, x) ** 2
+
+    def forward(self, x: Tensor, sigma: Sigma, **_: object) -> Tensor:
+        """The same as `denoise`: a prior is called like any deepinv denoiser, whose further arguments it ignores."""
+        return self.denoise(x, sigma)
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """n draws of the law itself, (n, *image_shape), where the prior can give them."""
+        raise NotImplementedError(f"{type(self).__name__} has no exact draws; use `inverse sample` or a sampler")
+
+    def log_prob(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """log p_sigma(x), (B,), where the prior knows its density."""
+        raise NotImplementedError(f"{type(self).__name__} knows its score but not its density")
+
+    def check_shape(self, x: Tensor) -> None:
+        """Raise ValueError unless x is (B, *image_shape)."""
+        if self.image_shape is not None and tuple(x.shape[1:]) != tuple(self.image_shape):
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, self.image_shape))}) for this prior, got {tuple(x.shape)}"
+            )
