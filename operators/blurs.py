@@ -1,0 +1,168 @@
+"""Convolutions: a lean circular blur with a true singular-value decomposition, and the kernels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from deepinv.physics import Blur, BlurFFT, LinearPhysics, NoiseModel
+from deepinv.physics.functional import filter_fft
+from torch import Tensor
+
+from .checks import check_array, check_number, check_planar
+from .transforms import hartley2
+
+PADDINGS = ("circular", "reflect", "replicate", "zeros", "valid")
+
+
+class CircularBlur(BlurFFT):
+    """Circular convolution: two real FFTs per product, where BlurFFT takes detours through its SVD.
+
+    Unlike BlurFFT's half spectrum, whose V is no isometry, the SVD A = U diag(mask) V^T is one of real orthonormal
+    matrices: V = H, the Hartley transform; mask = |w| (1, C, H, W) the modulus of the transfer function w; U = P H with
+    P the all-pass filter w / |w|. filter: (b, 1 or C, h, w), centred at (h // 2, w // 2), b = 1 or one per image.
+    """
+
+    def __init__(self, img_size: tuple[int, ...], filter: Tensor, **kwargs: object) -> None:
+        super().__init__(img_size=img_size, filter=filter, **kwargs)
+        self.register_buffer("transfer", self.get_filter_parameters(img_size, filter)["transfer"])
+
+    @staticmethod
+    def get_filter_parameters(
+        img_size: tuple[int, ...], filter: Tensor | None, device: torch.device | str = "cpu"
+    ) -> dict[str, Tensor | None]:
+        """filter, and from its spectrum: mask (full), angle = w / |w| and transfer = w (half, as rfft2 wants them)."""
+        if filter is None:
+            return {}
+        filter = filter.to(device)
+        filter = filter.expand(-1, img_size[0], -1, -1)
+        spectrum = filter_fft(filter, img_size, real_fft=False, dims=(-2, -1))
+        half = spectrum[..., : img_size[-1] // 2 + 1].contiguous()
+        angle = torch.where(half == 0, torch.ones_like(half), half / half.abs().clamp_min(torch.finfo(filter.dtype).tiny))
+        return {"filter": filter, "mask": spectrum.abs(), "angle": angle, "transfer": half}
+
+    def _convolve(self, x: Tensor, transfer: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x) * transfer, s=self.img_size[-2:])
+
+    def A(self, x: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
+        """w * x, x: (B, C, H, W). filter replaces the current one, as in every deepinv physics."""
+        if filter is not None:
+            self.update_parameters(filter=filter)
+        return self._convolve(x, self.transfer)
+
+    def A_adjoint(self, y: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
+        """Correlation with the filter, y: (B, C, H, W)."""
+        if filter is not None:
+            self.update_parameters(filter=filter)
+        return self._convolve(y, self.transfer.conj())
+
+    def A_adjoint_A(self, x: Tensor, **kwargs: object) -> Tensor:
+        """A^T A x in one pair of FFTs."""
+        return self._convolve(x, self.transfer * self.transfer.conj())
+
+    def A_A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
+        """A A^T y, the same as A^T A y: circular convolutions commute."""
+        return self.A_adjoint_A(y)
+
+    def V_adjoint(self, x: Tensor) -> Tensor:
+        return hartley2(x)
+
+    def V(self, x: Tensor) -> Tensor:
+        return hartley2(x)
+
+    def U(self, x: Tensor) -> Tensor:
+        return self._convolve(hartley2(x), self.angle)
+
+    def U_adjoint(self, x: Tensor) -> Tensor:
+        return hartley2(self._convolve(x, self.angle.conj()))
+
+
+def blur(
+    image_shape: tuple[int, ...],
+    noise: NoiseModel,
+    seed: int,
+    *,
+    kernel: Tensor | np.ndarray | None = None,
+    padding: str = "circular",
+) -> LinearPhysics:
+    """y = kernel * x, a true convolution, of (C, H, W) images.
+
+    kernel: (h, w), (1 or C, h, w) or, one per image, (B, 1 or C, h, w); not larger than the image; default: the mean
+    over 5 x 5 pixels. padding: "circular" (with SVD), "reflect", "replicate", "zeros", or "valid" (a smaller y).
+    """
+    kernel = torch.full((5, 5), 1 / 25) if kernel is None else kernel
+    return _convolution("blur", image_shape, noise, check_kernel(kernel, image_shape, "kernel"), padding)
+
+
+def gaussian_blur(
+    image_shape: tuple[int, ...], noise: NoiseModel, seed: int, *, width: float = 1.0, padding: str = "circular"
+) -> LinearPhysics:
+    """Blur with a Gaussian of standard deviation `width` pixels, cut at 3 widths. padding: as in blur."""
+    kernel = gaussian_kernel(check_number("width", width, 0))
+    return _convolution("gaussian-blur", image_shape, noise, check_kernel(kernel, image_shape, "width"), padding)
+
+
+def motion_blur(
+    image_shape: tuple[int, ...],
+    noise: NoiseModel,
+    seed: int,
+    *,
+    length: float = 7.0,
+    angle: float = 45.0,
+    padding: str = "circular",
+) -> LinearPhysics:
+    """Blur along a straight segment. length: pixels, at least 1; angle: degrees, counter-clockwise from the rows."""
+    kernel = motion_kernel(check_number("length", length, 0), check_number("angle", angle, -math.inf))
+    return _convolution("motion-blur", image_shape, noise, check_kernel(kernel, image_shape, "length"), padding)
+
+
+def gaussian_kernel(width: float) -> Tensor:
+    """exp(-r^2 / (2 width^2)) on a square grid of radius ceil(3 width), with sum 1. (h, h)."""
+    radius = math.ceil(3 * width)
+    line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / width) ** 2)
+    kernel = torch.outer(line, line)
+    return (kernel / kernel.sum()).float()
+
+
+def motion_kernel(length: float, angle: float) -> Tensor:
+    """A segment of the given length (pixels) and angle (degrees) with bilinear weights and sum 1. (h, h), h odd."""
+    radius = max(0, math.ceil((length - 1) / 2))
+    t = torch.linspace(-(length - 1) / 2, (length - 1) / 2, 16 * radius + 1, dtype=torch.float64) * (length > 1)
+    direction = math.radians(angle)
+    rows, columns = -t * math.sin(direction), t * math.cos(direction)
+    grid = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    # Each point of the segment shares its weight among the four pixels around it.
+    row_weights = (1 - (rows[:, None] - grid).abs()).clamp_min(0)
+    column_weights = (1 - (columns[:, None] - grid).abs()).clamp_min(0)
+    kernel = row_weights.T @ column_weights
+    return (kernel / kernel.sum()).float()
+
+
+def check_kernel(kernel: Tensor | np.ndarray, image_shape: tuple[int, ...], argument: str) -> Tensor:
+    """kernel as (b, c, h, w) with c = 1 or C and b = 1 or one per image; ValueError unless it fits the image."""
+    check_planar("a blur", image_shape)
+    kernel = check_array(argument, kernel)
+    if kernel.ndim not in (2, 3, 4) or 0 in kernel.shape:
+        raise ValueError(f"{argument} must have shape (h, w), (C, h, w) or (B, C, h, w), got {tuple(kernel.shape)}")
+    size = tuple(kernel.shape[-2:])
+    if size[0] > image_shape[1] or size[1] > image_shape[2]:
+        raise ValueError(
+            f"{argument} must give a kernel no larger than the image of {image_shape[1:]} pixels, got one of {size}"
+        )
+    kernel = kernel.reshape(*[1] * (4 - kernel.ndim), *kernel.shape)
+    if kernel.shape[1] not in (1, image_shape[0]):
+        raise ValueError(f"{argument} must have 1 or {image_shape[0]} channels, got {kernel.shape[1]}")
+    if not bool(kernel.flatten(1).any(dim=1).all()):
+        raise ValueError(f"{argument} must not be zero everywhere, got a kernel of all zeros")
+    return kernel
+
+
+def _convolution(
+    name: str, image_shape: tuple[int, ...], noise: NoiseModel, kernel: Tensor, padding: str
+) -> LinearPhysics:
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)} for {name}, got {padding!r}")
+    if padding == "circular":
+        return CircularBlur(img_size=image_shape, filter=kernel, noise_model=noise)
+    return Blur(filter=kernel, padding=padding, noise_model=noise)

@@ -1,0 +1,62 @@
+"""Measurements: which of their entries were measured, and whether a tensor can be one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics
+from torch import Tensor
+
+from .checks import check_image_shape
+from .linear import device_of
+
+
+def measured(physics: Physics) -> Tensor | None:
+    """1 where an entry of y was measured and 0 where not, broadcasting over y; None when all were.
+
+    Masking operators keep y as large as the image, with zeros and no noise where nothing was measured.
+    """
+    if isinstance(physics, (Inpainting, MRI)):
+        return (physics.mask != 0).to(physics.mask.dtype)
+    if isinstance(physics, MultiCoilMRI):
+        return (physics.mask[:, :, None] != 0).to(physics.mask.dtype)
+    return None
+
+
+def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -> None:
+    """Raise ValueError or TypeError unless y can be a batch of measurements of images of image_shape by physics.
+
+    y: (B, *measurement_shape), finite, float32 or float64, on the device of the physics; the shape is that of
+    A applied to zeros. A physics with parameters per image needs as many measurements.
+    """
+    shape = check_image_shape(image_shape)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"y must be a torch tensor (B, *measurement_shape), got {type(y).__name__}")
+    if y.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"y must be float32 or float64, got {y.dtype}")
+    if y.device != device_of(physics):
+        raise ValueError(f"y must be on the device of the physics, {device_of(physics)}, got {y.device}")
+    expected = _measurement_shape(physics, shape, y.dtype)
+    if tuple(y.shape) == expected:
+        raise ValueError(f"y must have a batch axis, shape (B, {_listed(expected)}), got {tuple(y.shape)}")
+    if y.ndim == 0 or tuple(y.shape[1:]) != expected or len(y) == 0:
+        raise ValueError(
+            f"y must have shape (B, {_listed(expected)}) for images of shape {shape}, got {tuple(y.shape)}"
+        )
+    if not bool(torch.isfinite(y).all()):
+        raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} NaN or infinite values")
+
+
+def _measurement_shape(physics: Physics, image_shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
+    zeros = torch.zeros(1, *image_shape, dtype=dtype, device=device_of(physics))
+    try:
+        with torch.no_grad():
+            output = physics.A(zeros)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"physics must accept images of shape {image_shape}, got from its A: {error}") from error
+    return tuple(output.shape[1:])
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
