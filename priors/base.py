@@ -46,10 +46,13 @@ class Prior(nn.Module):
 
     image_shape: shape without batch, (C, H, W) or (d,); None where any shape is accepted.
     sigma_range: noise levels for which the denoiser is meant, in units of the data.
+    evaluations: denoiser calls that one score takes. draws: white noise fields that one score takes.
     """
 
     image_shape: tuple[int, ...] | None = None
     sigma_range: tuple[float, float] = (0.0, math.inf)
+    evaluations: int = 1
+    draws: int = 0
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """Posterior mean E[X | X + sigma Z = x]. x: (B, *image_shape), sigma: float, (B,) or (B, 1, ..., 1)."""
@@ -62,6 +65,22 @@ class Prior(nn.Module):
     def score(self, x: Tensor, sigma: Sigma) -> Tensor:
         """grad log p_sigma(x) = (D(x, sigma) - x) / sigma^2 (Tweedie). x: (B, *image_shape)."""
         return self.displacement(x, sigma) / sigma_per_item(sigma, x) ** 2
+
+    def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score and denoised image from the same denoiser calls. noise: (draws, B, *image_shape), if draws > 0."""
+        displacement = self.displacement(x, sigma)
+        return displacement / sigma_per_item(sigma, x) ** 2, x + displacement
+
+    def stiffness(self, sigma: float) -> float:
+        """Largest rate at which the score pulls back: its Lipschitz constant across the data, at most 1/sigma^2.
+
+        Its inverse square root is the thickness of the cloud that Langevin dynamics settles in.
+        """
+        return 1 / sigma**2
+
+    def radius(self, image_shape: tuple[int, ...]) -> float:
+        """Root mean square distance of X from its mean, in units of the data; here that of images of contrast 0.25."""
+        return 0.25 * math.sqrt(math.prod(image_shape))
 
     def forward(self, x: Tensor, sigma: Sigma, **_: object) -> Tensor:
         """The same as `denoise`: a prior is called like any deepinv denoiser, whose further arguments it ignores."""

@@ -1,0 +1,21 @@
+"""Hyper-parameters chosen from the problem: from the likelihood's curvature and the prior's extent and stiffness."""
+
+from __future__ import annotations
+
+from .posterior import Posterior
+
+
+def noise_in_image(posterior: Posterior) -> float:
+    """s / |A|: the noise as it looks in the image along the direction that the physics sees best."""
+    return float(posterior.curvature.max()) ** -0.5
+
+
+def sigma_max(posterior: Posterior) -> float:
+    """Largest level: the prior's own, or 7 times its radius, where X + sigma Z is Gaussian to within KL 0.01."""
+    largest = posterior.prior.sigma_range[1]
+    return min(largest, 7 * posterior.prior.radius(posterior.image_shape))
+
+
+def sigma_min(posterior: Posterior, fraction: float) -> float:
+    """Smallest level: a fraction of the noise in the image, no smaller than the prior's own."""
+    return max(posterior.prior.sigma_range[0], fraction * noise_in_image(posterior))

@@ -1,0 +1,90 @@
+"""Langevin dynamics at one noise level; with a maximum-entropy prior, Eq. 10 of Li et al. 2025.
+
+With v(x) = -log p(y | x) and score the prior's at one level sigma (tempered or cancelled if the prior is MaximumEntropy),
+
+    dX = -grad v(X) dt + score(X, sigma) dt + sqrt(2) dW.
+
+At sigma > 0 the chains live in a cloud around the data whose thickness takes part in the residual and so widens the
+posterior. With -grad v evaluated at the denoised point D(X, sigma), without the Jacobian, that bias is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+from torch import Tensor
+
+from . import defaults
+from .posterior import Posterior
+from .sampler import Sampler, State
+from .schedule import geometric
+
+
+@dataclasses.dataclass(frozen=True)
+class Langevin(Sampler):
+    """Langevin dynamics for the posterior at one noise level (Li et al. 2025, Eq. 10).
+
+    steps: in all; the first `anneal_steps` lower the level from sigma_max to `sigma` with the likelihood smoothed
+    alike, so that chains find the data from far away; all others are at sigma, in units of the image.
+    step_size: in units of 1/L, L the Lipschitz constant of the drift, so a fixed part of the cloud's squared thickness.
+    likelihood_at: "denoised" or "x", where the likelihood's gradient is evaluated once the level is reached.
+
+    The noise is that of Leimkuhler and Matthews (2013), see `AnnealedLangevin`. Returned are denoised chains.
+    Raises ValueError where anneal_steps is not below steps, or likelihood_at is neither of the two.
+    """
+
+    steps: int | None = None
+    sigma: float | None = None
+    step_size: float | None = None
+    likelihood_at: str = "denoised"
+    sigma_max: float | None = None
+    anneal_steps: int | None = None
+
+    name: ClassVar[str] = "langevin"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.likelihood_at not in ("denoised", "x"):
+            raise ValueError(f'likelihood_at must be "denoised" or "x", got {self.likelihood_at!r}')
+        if self.steps and self.anneal_steps and self.anneal_steps >= self.steps:
+            raise ValueError(f"anneal_steps must be below steps ({self.steps}), got {self.anneal_steps}")
+
+    def resolve(self, posterior: Posterior) -> Langevin:
+        steps = self.steps or max(1000, 2 * (self.anneal_steps or 0))
+        return dataclasses.replace(
+            self,
+            steps=steps,
+            sigma=self.sigma or defaults.sigma_min(posterior, 0.2),
+            step_size=self.step_size or 0.5,
+            sigma_max=self.sigma_max or defaults.sigma_max(posterior),
+            anneal_steps=self.anneal_steps or steps // 3,
+        )
+
+    @functools.cached_property
+    def levels(self) -> tuple[float, ...]:
+        start = max(self.sigma_max, self.sigma)
+        return geometric(start, self.sigma, self.anneal_steps) + (self.sigma,) * (self.steps - self.anneal_steps)
+
+    def init(self, posterior: Posterior, noise: Tensor) -> State:
+        return State(self.levels[0] * noise, noise)
+
+    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+        sigma, annealing = self.levels[i], i < self.anneal_steps
+        prior, likelihood, curvature = posterior.prior, posterior.likelihood, posterior.curvature
+        score, denoised = prior.evaluate(state.x, sigma, noise[1:])
+        smoothing = 1 / (1 + sigma**2 * curvature) if annealing else 1.0
+        at = state.x if annealing or self.likelihood_at == "x" else denoised
+        drift = score + smoothing * likelihood.score(at, posterior.y)
+        h = self.step_size / (prior.stiffness(sigma) + smoothing * curvature)
+        return State(state.x + h * drift + (2 * h) ** 0.5 * (noise[0] + state.memory) / 2, noise[0])
+
+    def finish(self, posterior: Posterior, state: State) -> Tensor:
+        return posterior.prior.denoise(state.x, self.sigma)
+
+    def draws(self, posterior: Posterior) -> int:
+        return 1 + posterior.prior.draws
+
+    def evaluations(self, posterior: Posterior) -> int:
+        return self.steps * posterior.prior.evaluations + 1

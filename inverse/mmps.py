@@ -1,0 +1,134 @@
+"""Moment matching posterior sampling: the likelihood given x, with the covariance of the image given x.
+
+Rozet, Andry, Lanusse, Louppe, "Learning diffusion priors from observations by expectation maximization", NeurIPS 2024,
+Algorithm 3. With D = D(x, sigma), its Jacobian J = dD/dx and V = Cov[X | x] = sigma^2 J (Tweedie's second formula),
+p(y | x) is taken as N(y; A D, s^2 I + A V A^T), so that the mean of the image given x and y is
+
+    D_y = D + V A^T u,      (s^2 I + A V A^T) u = y - A D,
+
+with u from conjugate gradients, one vector-Jacobian product an iteration. The reverse diffusion with D_y in the place of
+D is integrated to second order (Lu et al. 2022, DPM-Solver++(2M), data prediction, variance exploding).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from . import defaults
+from .posterior import Posterior
+from .sampler import Sampler, State
+from .schedule import karras
+
+
+@dataclasses.dataclass(frozen=True)
+class MMPS(Sampler):
+    """Moment matching posterior sampling (Rozet et al. 2024), for a linear physics with Gaussian noise.
+
+    steps: levels from sigma_max to sigma_min (image units), one denoiser call each.
+    iterations: of conjugate gradients, at most; each costs one vector-Jacobian product of the denoiser.
+    tolerance: relative residual at which a chain's conjugate gradients stop.
+    eta: 0 for the deterministic probability flow, 1 for the stochastic reverse diffusion.
+
+    Exact, up to discretisation, for a Gaussian prior.
+    """
+
+    steps: int | None = None
+    sigma_max: float | None = None
+    sigma_min: float | None = None
+    iterations: int | None = None
+    tolerance: float | None = None
+    eta: float | None = None
+
+    name: ClassVar[str] = "mmps"
+    needs_linear_gaussian: ClassVar[bool] = True
+
+    def resolve(self, posterior: Posterior) -> MMPS:
+        return dataclasses.replace(
+            self,
+            steps=self.steps or 50,
+            sigma_max=self.sigma_max or defaults.sigma_max(posterior),
+            sigma_min=self.sigma_min or defaults.sigma_min(posterior, 0.05),
+            iterations=self.iterations or 5,
+            tolerance=self.tolerance or 1e-2,
+            eta=1.0 if self.eta is None else self.eta,
+        )
+
+    @functools.cached_property
+    def levels(self) -> tuple[float, ...]:
+        return (*karras(self.sigma_max, self.sigma_min, self.steps), 0.0)
+
+    def init(self, posterior: Posterior, noise: Tensor) -> State:
+        x = self.sigma_max * noise
+        return State(x, torch.zeros_like(x))
+
+    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+        levels = self.levels
+        sigma, following = levels[i : i + 2]
+        x0 = self.denoise(posterior, state.x, sigma)
+        ahead = x0 if i == 0 or following == 0 else x0 + _lead(levels, i) * (x0 - state.memory)
+        kept = (following / sigma) ** (1 + self.eta**2)
+        fresh = (following**2 - (kept * sigma) ** 2) ** 0.5
+        return State(ahead + kept * (state.x - ahead) + fresh * noise[0], x0)
+
+    def denoise(self, posterior: Posterior, x: Tensor, sigma: float) -> Tensor:
+        """D_y: the mean of the image given x and y, under moment matching. x: (N, *image_shape)."""
+        physics = posterior.physics
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            denoised = posterior.prior.denoise(x, sigma)
+
+        def covariance(v: Tensor) -> Tensor:
+            return sigma**2 * torch.autograd.grad(denoised, x, v, retain_graph=True)[0]
+
+        mean = denoised.detach()
+        noise = posterior.noise_variance
+
+        def system(u: Tensor) -> Tensor:
+            return noise * u + physics.A(covariance(physics.A_adjoint(u)))
+
+        u = conjugate_gradients(system, posterior.y - physics.A(mean), self.iterations, self.tolerance)
+        return mean + covariance(physics.A_adjoint(u))
+
+    def evaluations(self, posterior: Posterior) -> int:
+        return self.steps
+
+
+def conjugate_gradients(system: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float) -> Tensor:
+    """Approximate solutions of system(u) = b, each item of the batch on its own: (N, ...) -> (N, ...).
+
+    An item stops at a relative residual of `tolerance`, or where rounding has cost the system its positivity; the
+    others go on without touching it, so that no item depends on its batch. (deepinv's stops all items at once.)
+    """
+    u, residual = torch.zeros_like(b), b
+    direction, energy = b, _dot(b, b)
+    goal = tolerance**2 * energy
+    for _ in range(iterations):
+        image = system(direction)
+        curvature = _dot(direction, image)
+        active = (energy > goal) & (curvature > 0)
+        if not active.any():
+            break
+        alpha = torch.where(active, energy / curvature, 0.0)
+        u = u + alpha * direction
+        residual = residual - alpha * image
+        previous, energy = energy, torch.where(active, _dot(residual, residual), energy)
+        direction = residual + torch.where(active, energy / previous, 0.0) * direction
+    return u
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Real inner product of each item, (N, 1, ..., 1)."""
+    return (a.conj() * b).real.flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def _lead(levels: tuple[float, ...], i: int) -> float:
+    """How far D_y is extrapolated: half the ratio of this step to the last one, in log sigma."""
+    before, here, after = (math.log(sigma) for sigma in levels[i - 1 : i + 2])
+    return (after - here) / (here - before) / 2

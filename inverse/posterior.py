@@ -1,0 +1,140 @@
+"""The problem: a prior, a physics and a measurement."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import torch
+from deepinv.physics import Physics
+from torch import Tensor
+
+import operators
+from priors import Denoiser, GaussianMixture, Manifold, MaximumEntropy
+from priors.base import Prior, Sigma
+
+if TYPE_CHECKING:
+    from operators import Likelihood
+
+    from .exact import ExactPosterior
+
+
+class Posterior:
+    """p(x | y) proportional to p(x) p(y | A x), for each measurement of a batch on its own.
+
+    prior: a `priors.Prior`, or any deepinv denoiser. physics: any deepinv Physics with a noise model.
+    y: measurements (B, ...), as `physics(x)` gives them; neither changed nor kept with gradients.
+    image_shape: only needed where neither the prior nor the physics knows it.
+    Raises TypeError for a prior or physics of another kind, ValueError for a y that the physics cannot have given
+    and for a prior of another image shape.
+    """
+
+    def __init__(
+        self, prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None = None
+    ) -> None:
+        if not isinstance(physics, Physics):
+            raise TypeError(f"physics must be a deepinv Physics, got {type(physics).__name__}")
+        if not isinstance(prior, Prior):
+            if not isinstance(prior, torch.nn.Module):
+                raise TypeError(f"prior must be a Prior or a deepinv denoiser, got {type(prior).__name__}")
+            prior = Denoiser(prior)
+        self.prior = prior
+        self.physics = physics
+        self.image_shape = _image_shape(prior, physics, y, image_shape)
+        operators.check_measurement(physics, y, self.image_shape)
+        self.y = y.detach()
+
+    def __len__(self) -> int:
+        """Number of measurements."""
+        return len(self.y)
+
+    @functools.cached_property
+    def likelihood(self) -> Likelihood:
+        """p(y | x) from the physics' noise model. Raises ValueError where there is no density."""
+        return operators.likelihood(self.physics)
+
+    @functools.cached_property
+    def curvature(self) -> Tensor:
+        """Lipschitz constant of grad_x -log p(y | x): |A|^2 / s^2 for Gaussian noise s; () or (B, 1, ..., 1).
+
+        For other noise the Fisher information bounds it at the data: 1/b^2 for Laplace noise of scale b,
+        1/(gain y + s^2) with y at least one count for Poisson and Poisson-Gaussian noise.
+        """
+        information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.real.dtype, device=self.y.device)
+        if information.ndim:
+            information = information.reshape(-1, *[1] * len(self.image_shape))
+        return self.sqnorm * information
+
+    @functools.cached_property
+    def noise_variance(self) -> Tensor:
+        """s^2 of Gaussian noise, () or one value per measurement, (B, 1, ..., 1) as y."""
+        variance = torch.as_tensor(self.likelihood.sigma, dtype=self.y.real.dtype, device=self.y.device) ** 2
+        return variance.reshape(()) if variance.numel() == 1 else variance.reshape(-1, *[1] * (self.y.ndim - 1))
+
+    @functools.cached_property
+    def sqnorm(self) -> float:
+        """|A|^2, the largest squared singular value of the physics (of its Jacobian where it is not linear)."""
+        return operators.sqnorm(self.physics, self.image_shape)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """log p(y | x), (B,), normalised over y. x: (B, *image_shape)."""
+        return -self.likelihood.nll(x, self.y)
+
+    def score(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """grad log p_sigma(x) + grad log p(y | x): the drift of Langevin dynamics at one noise level.
+
+        With a MaximumEntropy prior this is the drift of Eq. 10 of Li et al. 2025. x: (B, *image_shape).
+        """
+        return self.prior.score(x, sigma) + self.likelihood.score(x, self.y)
+
+    def chains(self, index: Tensor) -> Posterior:
+        """The problems y[index], so that several chains of each measurement lie in one batch. index: (N,)."""
+        return _Chains(self, index)
+
+    def exact(self) -> ExactPosterior:
+        """The posterior without sampling error: what every sampler is judged by.
+
+        GaussianMixture and Empirical priors with a linear physics and Gaussian noise: a mixture of Gaussians.
+        Manifold priors (and MaximumEntropy of one) with any likelihood: quadrature on the chart.
+        Raises TypeError or ValueError, with the reason, for every other problem.
+        """
+        prior = self.prior
+        if isinstance(prior, GaussianMixture):
+            from .exact import MixturePosterior
+
+            return MixturePosterior(prior, self.physics, self.y)
+        if isinstance(prior, Manifold) or (isinstance(prior, MaximumEntropy) and isinstance(prior.prior, Manifold)):
+            from .exact_manifold import ManifoldPosterior
+
+            return ManifoldPosterior(prior, self.physics, self.y, self.likelihood)
+        raise TypeError(
+            "exact() knows the posterior of GaussianMixture, Empirical and Manifold priors only, "
+            f"got {type(prior).__name__}"
+        )
+
+
+class _Chains(Posterior):
+    """A Posterior whose measurements are picked, with repetition, from another one that was already checked."""
+
+    def __init__(self, posterior: Posterior, index: Tensor) -> None:
+        self.prior = posterior.prior
+        self.physics = operators.per_image(posterior.physics, index)
+        self.image_shape = posterior.image_shape
+        self.y = posterior.y[index]
+        self.sqnorm = posterior.sqnorm
+
+
+def _image_shape(
+    prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """The image shape on which prior, physics and caller agree; ValueError where they do not."""
+    known = {"image_shape": image_shape, "physics": getattr(physics, "img_size", None), "prior": prior.image_shape}
+    shapes = {name: tuple(shape) for name, shape in known.items() if shape is not None}
+    if not shapes and operators.is_linear(physics):
+        shapes["physics"] = tuple(physics.A_adjoint(y.detach()).shape[1:])
+    if not shapes:
+        raise ValueError("image_shape is needed, since neither the prior nor the physics knows it: got None")
+    if len(set(shapes.values())) > 1:
+        came = " and ".join(f"{name} has {shape}" for name, shape in shapes.items())
+        raise ValueError(f"prior and physics must have one image shape, but {came}")
+    return next(iter(shapes.values()))

@@ -1,0 +1,39 @@
+"""Samplers by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from .annealed_langevin import AnnealedLangevin
+from .dps import DPS
+from .langevin import Langevin
+from .mmps import MMPS
+from .sampler import Sampler
+
+_SAMPLERS: dict[str, type[Sampler]] = {cls.name: cls for cls in (AnnealedLangevin, DPS, Langevin, MMPS)}
+DEFAULT = MMPS.name
+
+
+def samplers() -> list[str]:
+    """Names of all samplers, sorted."""
+    return sorted(_SAMPLERS)
+
+
+def sampler(name: str, **hyper: object) -> Sampler:
+    """The sampler of that name with these hyper-parameters, the others chosen from the problem.
+
+    Raises ValueError for an unknown name or hyper-parameter (with the nearest known one) or a value out of range.
+    """
+    if name not in _SAMPLERS:
+        raise ValueError(f"sampler must be one of {', '.join(samplers())}, got {name!r}{_nearest(name, samplers())}")
+    known = [field.name for field in dataclasses.fields(_SAMPLERS[name])]
+    for key in hyper:
+        if key not in known:
+            raise ValueError(f"{name} takes {', '.join(known)}, got {key!r}{_nearest(key, known)}")
+    return _SAMPLERS[name](**hyper)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

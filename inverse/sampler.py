@@ -1,0 +1,279 @@
+"""The driver: all that is the same for every sampler.
+
+A sampler is a frozen dataclass of hyper-parameters. It resolves those left at None from the problem (`resolve`),
+lists its noise levels (`levels`), and says in `init`, `step` and `finish` what its paper's algorithm box says. The
+driver owns the loop, the random numbers, chunks, progress, early failure, checkpoint and resume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+import operators
+
+from .posterior import Posterior
+from .samples import Samples
+
+# Chains times pixels that one call of a network takes by default: more no longer runs faster, only needs more memory.
+CHUNK_ENTRIES = {"cpu": 2**18, "cuda": 2**22}
+# Seconds between two checkpoints.
+CHECKPOINT_SECONDS = 20.0
+
+
+class State(NamedTuple):
+    """Chains x (N, *image_shape), and what the method remembers from its last step, of the same shape."""
+
+    x: Tensor
+    memory: Tensor
+
+
+class InvalidStateError(RuntimeError):
+    """Raised when a chain is no longer finite; says at which step, at which noise level and what to change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Hyper-parameters of a posterior sampler; None means: chosen from the physics, its noise and the prior.
+
+    A subclass writes `resolve`, `levels`, `init`, `step` and, where the last state is not yet a sample, `finish`.
+    Chain i of measurement b is item i * B + b of a batch, B the number of measurements.
+    """
+
+    steps: int | None = None
+
+    name: ClassVar[str] = ""
+    needs_linear_gaussian: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_hyperparameter(field.name, getattr(self, field.name))
+
+    def resolve(self, posterior: Posterior) -> Sampler:
+        """The same sampler with every hyper-parameter that was None chosen from the problem."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def levels(self) -> tuple[float, ...]:
+        """Noise level of each step; one more where a step leads from a level to the next."""
+        raise NotImplementedError
+
+    def init(self, posterior: Posterior, noise: Tensor) -> State:
+        """First state of the chains, from white noise (N, *image_shape)."""
+        raise NotImplementedError
+
+    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+        """State after step i, from white noise (draws, N, *image_shape)."""
+        raise NotImplementedError
+
+    def finish(self, posterior: Posterior, state: State) -> Tensor:
+        """Samples (N, *image_shape) from the last state."""
+        return state.x
+
+    def draws(self, posterior: Posterior) -> int:
+        """White noise fields that one step takes."""
+        return 1
+
+    def evaluations(self, posterior: Posterior) -> int:
+        """Denoiser calls per chain in a whole run."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        posterior: Posterior,
+        n: int,
+        seed: int = 0,
+        chunk_size: int | None = None,
+        progress: bool = False,
+        checkpoint: str | Path | None = None,
+    ) -> Samples:
+        """n posterior samples of every measurement.
+
+        The samples depend on the seed, not on chunk_size, which is the number of chains computed at once (None:
+        chosen). Neither the posterior nor any global random state is changed. With `checkpoint`, a file, an
+        interrupted run is resumed where it stopped; the file is removed at the end.
+        Raises ValueError for n < 1, chunk_size < 1, noise without a density, a physics or noise the method cannot
+        take; InvalidStateError as soon as a chain is not finite.
+        """
+        _check_count("n", n)
+        if chunk_size is not None:
+            _check_count("chunk_size", chunk_size)
+        self.check(posterior)
+        start = time.perf_counter()
+        sampler = self.resolve(posterior)
+        with torch.no_grad():
+            x = _Run(sampler, posterior, n, seed, chunk_size, checkpoint).run(progress)
+        return Samples(
+            x=x.reshape(n, len(posterior), *posterior.image_shape),
+            nfe=sampler.evaluations(posterior),
+            seconds=time.perf_counter() - start,
+            sampler=self.name,
+            hyper=dataclasses.asdict(sampler),
+            seed=seed,
+            y=posterior.y,
+            info=_provenance(posterior),
+        )
+
+    def check(self, posterior: Posterior) -> None:
+        """Raise ValueError, with the reason, where the method does not apply to the problem."""
+        likelihood = posterior.likelihood
+        if not self.needs_linear_gaussian:
+            return
+        if not operators.is_linear(posterior.physics):
+            raise ValueError(f"physics must be linear for {self.name}, got {type(posterior.physics).__name__}; use dps")
+        if not isinstance(likelihood, operators.GaussianLikelihood):
+            noise = type(posterior.physics.noise_model).__name__
+            raise ValueError(f"physics must have Gaussian noise for {self.name}, got {noise}; use dps or langevin")
+
+
+class _Run:
+    """One run of a resolved sampler: N = n B chains, computed in chunks at every step."""
+
+    def __init__(
+        self, sampler: Sampler, posterior: Posterior, n: int, seed: int, chunk_size: int | None, checkpoint: str | Path | None
+    ) -> None:
+        self.sampler, self.posterior, self.seed = sampler, posterior, seed
+        self.device, self.dtype = posterior.y.device, posterior.y.real.dtype
+        self.shape = (n * len(posterior), *posterior.image_shape)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.levels = sampler.levels
+        self.chunks = self._chunks(chunk_size)
+        self.checkpoint = None if checkpoint is None else _Checkpoint(Path(checkpoint), self._key())
+
+    def run(self, progress: bool) -> Tensor:
+        first, state = self._first()
+        steps = self.sampler.steps
+        bar = tqdm(total=steps, initial=first, desc=self.sampler.name, unit="step", disable=not progress)
+        with bar:
+            for i in range(first, steps):
+                noise = self._white(self.sampler.draws(self.posterior))
+                state = self._map(lambda problem, part, piece: self.sampler.step(problem, State(*part), i, piece), state, noise)
+                self._check_finite(state.x, i)
+                bar.update()
+                if self.checkpoint:
+                    self.checkpoint.save(state, i + 1, self.generator)
+        samples = [self.sampler.finish(problem, State(*(part[rows] for part in state))) for rows, problem in self.chunks]
+        if self.checkpoint:
+            self.checkpoint.remove()
+        return torch.cat(samples)
+
+    def _first(self) -> tuple[int, State]:
+        resumed = self.checkpoint and self.checkpoint.load(self.generator)
+        if resumed:
+            return resumed
+        noise = self._white(1)
+        parts = [self.sampler.init(problem, noise[0, rows]) for rows, problem in self.chunks]
+        return 0, State(*(torch.cat(pieces) for pieces in zip(*parts)))
+
+    def _map(self, step, state: State, noise: Tensor) -> State:
+        if len(self.chunks) == 1:
+            return step(self.chunks[0][1], state, noise)
+        parts = [step(problem, [part[rows] for part in state], noise[:, rows]) for rows, problem in self.chunks]
+        return State(*(torch.cat(pieces) for pieces in zip(*parts)))
+
+    def _white(self, draws: int) -> Tensor:
+        # noise of all chains at once, so that samples do not depend on the chunks
+        return torch.randn(draws, *self.shape, generator=self.generator, device=self.device, dtype=self.dtype)
+
+    def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
+        if chunk_size is None:
+            chunk_size = max(1, CHUNK_ENTRIES.get(self.device.type, 2**18) // math.prod(self.shape[1:]))
+        index = torch.arange(self.shape[0], device=self.device) % len(self.posterior)
+        starts = range(0, self.shape[0], chunk_size)
+        return [(slice(a, a + chunk_size), self.posterior.chains(index[a : a + chunk_size])) for a in starts]
+
+    def _check_finite(self, x: Tensor, i: int) -> None:
+        if torch.isfinite(x.sum()):
+            return
+        broken = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()[:, 0].tolist()
+        if broken:
+            raise InvalidStateError(
+                f"{self.sampler.name} left the finite numbers at step {i + 1} of {self.sampler.steps} "
+                f"(sigma = {self.levels[i]:.3g}) in {len(broken)} of {len(x)} chains, first chain {broken[0]}: "
+                "lower step_size, or check that the prior's denoiser is finite at this sigma"
+            )
+
+    def _key(self) -> str:
+        """Digest of all that determines the samples."""
+        problem = json.dumps([self.sampler.name, dataclasses.asdict(self.sampler), self.shape, self.seed])
+        digest = hashlib.sha256(problem.encode())
+        y = self.posterior.y
+        digest.update((torch.view_as_real(y) if y.is_complex() else y).cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class _Checkpoint:
+    """A run's state in a safetensors file, written under a temporary name and renamed."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key, self.saved = path, key, time.monotonic()
+
+    def save(self, state: State, done: int, generator: torch.Generator) -> None:
+        if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
+            return
+        tensors = {**state._asdict(), "generator": generator.get_state()}
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"key": self.key, "done": str(done)})
+        temporary.replace(self.path)
+        self.saved = time.monotonic()
+
+    def load(self, generator: torch.Generator) -> tuple[int, State] | None:
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, "pt", device=str(generator.device)) as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"checkpoint must be a file of an interrupted run, got {self.path}: {error}") from None
+        if metadata.get("key") != self.key:
+            raise ValueError(f"checkpoint must belong to this run, got one of another problem, sampler or seed: {self.path}")
+        generator.set_state(tensors["generator"].cpu())
+        return int(metadata["done"]), State(tensors["x"], tensors["memory"])
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _provenance(posterior: Posterior) -> dict[str, Any]:
+    """What a reader of the results needs to know: versions, prior, physics and noise in physical units."""
+    import deepinv
+
+    sigma = operators.noise_sigma(posterior.physics)
+    return {
+        "prior": type(posterior.prior).__name__,
+        "physics": type(posterior.physics).__name__,
+        "noise_sigma": torch.as_tensor(sigma).flatten().tolist() if sigma is not None else None,
+        "torch": torch.__version__,
+        "deepinv": deepinv.__version__,
+    }
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _check_hyperparameter(name: str, value: object) -> None:
+    if value is None or isinstance(value, str | bool):
+        return
+    if name.endswith("steps") or name.endswith("iterations"):
+        _check_count(name, value)
+    elif name == "eta":
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"eta must be a number from 0 to 1, got {value!r}")
+    elif not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
