@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import ClassVar
 
 import torch
@@ -28,11 +29,11 @@ class DPS(Sampler):
     """Diffusion posterior sampling (Chung et al. 2023), for any physics and any noise with a density.
 
     steps: levels from sigma_max to sigma_min (units of the image).
-    step_size: factor on the weight w = 1 / (1/sigma^2 + L), L the curvature of -log p(y | x): the exact Bayesian weight
-    sigma^2 where the likelihood is flat, the largest stable one, 1/L, where it is sharp. (The paper's zeta, relative to
-    the residual's norm, is tuned by hand for each problem.)
+    step_size: factor on the weight w = sigma^2 / (1 + L u), where L is the curvature of v and u = 1/(1/sigma^2 + 1/p), p
+    the prior's variance per pixel, the uncertainty of the image given x; no step zeta is longer than 1/L, for stability.
+    (The paper's zeta, relative to the residual's norm, is tuned by hand for each problem.)
 
-    DPS ignores the covariance of the image given x; its spread is therefore not that of the posterior.
+    DPS knows the uncertainty of the image given x by one number only; its spread is not that of the posterior.
     """
 
     steps: int | None = None
@@ -62,14 +63,20 @@ class DPS(Sampler):
     def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
         sigma, following = self.levels[i : i + 2]
         denoised, gradient = self._guide(posterior, state.x, sigma)
-        weight = self.step_size / (sigma**-2 + posterior.curvature)
-        x0 = denoised - weight * gradient
         kept = (following / sigma) ** 2
+        x0 = denoised - self._weight(posterior, sigma, 1 - kept) * gradient
         x = x0 + kept * (state.x - x0) + following * (1 - kept) ** 0.5 * noise[0]
         return State(x, x)
 
     def evaluations(self, posterior: Posterior) -> int:
         return self.steps
+
+    def _weight(self, posterior: Posterior, sigma: float, advance: float) -> Tensor:
+        """w: the Bayesian weight, unless the step `advance` w would then be longer than 1/L."""
+        spread = posterior.prior.radius(posterior.image_shape) ** 2 / math.prod(posterior.image_shape)
+        uncertainty = 1 / (sigma**-2 + 1 / spread)
+        bayesian = sigma**2 / (1 + posterior.curvature * uncertainty)
+        return self.step_size * torch.minimum(bayesian, 1 / (advance * posterior.curvature))
 
     def _guide(self, posterior: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D(x, sigma) and grad_x v(D(x, sigma))."""

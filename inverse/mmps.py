@@ -74,7 +74,7 @@ class MMPS(Sampler):
         x0 = self.denoise(posterior, state.x, sigma)
         ahead = x0 if i == 0 or following == 0 else x0 + _lead(levels, i) * (x0 - state.memory)
         kept = (following / sigma) ** (1 + self.eta**2)
-        fresh = (following**2 - (kept * sigma) ** 2) ** 0.5
+        fresh = max(0.0, following**2 - (kept * sigma) ** 2) ** 0.5
         return State(ahead + kept * (state.x - ahead) + fresh * noise[0], x0)
 
     def denoise(self, posterior: Posterior, x: Tensor, sigma: float) -> Tensor:

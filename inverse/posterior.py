@@ -10,7 +10,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 import operators
-from priors import Denoiser, GaussianMixture, Manifold, MaximumEntropy
+from priors import Denoiser, GaussianMixture, MaximumEntropy
 from priors.base import Prior, Sigma
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class Posterior:
             from .exact import MixturePosterior
 
             return MixturePosterior(prior, self.physics, self.y)
+        from priors.manifold import Manifold
+
         if isinstance(prior, Manifold) or (isinstance(prior, MaximumEntropy) and isinstance(prior.prior, Manifold)):
             from .exact_manifold import ManifoldPosterior
 

@@ -4,5 +4,7 @@ from .base import Prior
 from .denoiser import Denoiser
 from .empirical import Empirical
 from .gaussian_mixture import GaussianMixture
+from .maximum_entropy import MaximumEntropy
+from .perturbed import Perturbed
 
-__all__ = ["Denoiser", "Empirical", "GaussianMixture", "Prior"]
+__all__ = ["Denoiser", "Empirical", "GaussianMixture", "MaximumEntropy", "Perturbed", "Prior"]

@@ -43,7 +43,8 @@ class GaussianMixture(Prior):
         self.register_buffer("variances", variances)
         self.register_buffer("rotations", rotations)
         self.register_buffer("log_weights", _log_weights(weights, means))
-        if not bool(torch.isfinite(self.squared_norms).all()):
+        self._largest_norm, self._smallest_variance = float(self.squared_norms.max()), float(variances.min())
+        if not math.isfinite(self._largest_norm):
             raise ValueError("means must be finite, got NaN or infinite entries")
 
     @property
@@ -63,7 +64,7 @@ class GaussianMixture(Prior):
 
     def stiffness(self, sigma: float) -> float:
         """1 / (smallest variance + sigma^2), the pull towards a single component."""
-        return 1 / (float(self.variances.min()) + sigma**2)
+        return 1 / (self._smallest_variance + sigma**2)
 
     def radius(self, image_shape: tuple[int, ...]) -> float:
         """sqrt(E |X - E X|^2) in closed form, in units of the data."""
@@ -141,8 +142,7 @@ class GaussianMixture(Prior):
 
     def _squared_distances(self, x: Tensor, total: Tensor) -> Tensor:
         """|x - m_k|^2 by one matrix product, in float64 where cancellation would show in the exponent."""
-        norms = x.square().sum(1, keepdim=True)
-        error = torch.finfo(x.dtype).eps * (norms.detach().max() + self.squared_norms.max()) / total.detach().min()
+        error = torch.finfo(x.dtype).eps * (self._largest_norm / total.detach().min() + x.shape[1])
         dtype = torch.float64 if error > 1e-2 else x.dtype
         x, offsets = x.to(dtype), self.offsets.to(dtype)
         norms = x.square().sum(1, keepdim=True)

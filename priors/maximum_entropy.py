@@ -78,25 +78,43 @@ class MaximumEntropy(Prior):
         """D(x) - x of the wrapped prior; unlike its own score times sigma^2, it keeps the density."""
         return self.prior.displacement(x, sigma)
 
+    @property
+    def draws(self) -> int:
+        """White noise fields, each like x, that one score takes."""
+        return 0 if self.method == "tempered" else self.pairs
+
+    def stiffness(self, sigma: float) -> float:
+        """That of the wrapped prior, tempered as the score is."""
+        tempering = min(1.0, sigma / self.sigma_ref) ** self.alpha if self.method == "tempered" else 1.0
+        return tempering * self.prior.stiffness(sigma)
+
+    def radius(self, image_shape: tuple[int, ...]) -> float:
+        """That of the wrapped prior."""
+        return self.prior.radius(image_shape)
+
     def score(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> Tensor:
-        """The geometric score, like x (B, *image_shape).
+        """The geometric score, like x (B, *image_shape); noise as in `evaluate`."""
+        return self.evaluate(x, sigma, noise)[0]
+
+    def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The geometric score and the denoised image, both like x (B, *image_shape).
 
         noise: standard normal, (pairs, *x.shape), or x.shape for one pair; of "cancelled" alone. A sampler that works on
         chunks of chains draws it for all chains and passes each chunk its part, so that the chunk size changes nothing.
         """
         level = sigma_per_item(sigma, x)
+        displacement = self.prior.displacement(x, sigma)
         if self.method == "tempered":
-            return (level / self.sigma_ref).clamp(max=1) ** self.alpha * self.prior.score(x, sigma)
-        if noise is None:
+            return (level / self.sigma_ref).clamp(max=1) ** self.alpha * displacement / level**2, x + displacement
+        if noise is None or not len(noise):
             generator = torch.Generator().manual_seed(self.seed + self.calls)
             noise = torch.randn(self.pairs, *x.shape, generator=generator, dtype=x.dtype).to(x.device)
             self.calls += 1
         elif noise.numel() != self.pairs * x.numel() or noise.shape[-x.ndim :] != x.shape:
             raise ValueError(f"noise must have shape {(self.pairs, *x.shape)}, got {tuple(noise.shape)}")
-        displacement = self.prior.displacement(x, sigma)
         density = torch.zeros_like(x)
         for z in noise.reshape(self.pairs, *x.shape):
             # The displacements from p +- sigma z, not the denoised points, are averaged: +- sigma z drops out exactly.
             p, z = x + displacement, level * z
             density = density + self.prior.displacement(p + z, sigma) + self.prior.displacement(p - z, sigma)
-        return (displacement - density / (2 * self.pairs)) / level**2
+        return (displacement - density / (2 * self.pairs)) / level**2, x + displacement

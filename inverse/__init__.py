@@ -1,0 +1,29 @@
+"""Posterior samples of imaging inverse problems: samplers, exact references, diagnostics and the command."""
+
+from . import metrics
+from .annealed_langevin import AnnealedLangevin
+from .dps import DPS
+from .exact import ExactPosterior
+from .langevin import Langevin
+from .mmps import MMPS
+from .posterior import Posterior
+from .reconstruct import reconstruct
+from .registry import sampler, samplers
+from .sampler import InvalidStateError, Sampler
+from .samples import Samples
+
+__all__ = [
+    "DPS",
+    "MMPS",
+    "AnnealedLangevin",
+    "ExactPosterior",
+    "InvalidStateError",
+    "Langevin",
+    "Posterior",
+    "Sampler",
+    "Samples",
+    "metrics",
+    "reconstruct",
+    "sampler",
+    "samplers",
+]
