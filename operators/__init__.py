@@ -2,18 +2,30 @@
 
 from .batch import per_image
 from .create import available, create
-from .likelihood import GaussianLikelihood, Likelihood, likelihood
+from .custom import from_functions
+from .likelihood import (
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    PoissonGaussianLikelihood,
+    PoissonLikelihood,
+    likelihood,
+)
 from .linear import check_adjoint, is_linear, sqnorm
 from .measurement import check_measurement, measured
 from .noise import noise_sigma
 
 __all__ = [
     "GaussianLikelihood",
+    "LaplaceLikelihood",
     "Likelihood",
+    "PoissonGaussianLikelihood",
+    "PoissonLikelihood",
     "available",
     "check_adjoint",
     "check_measurement",
     "create",
+    "from_functions",
     "is_linear",
     "likelihood",
     "measured",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from deepinv.physics import Physics
+from deepinv.physics import NoiseModel, Physics
 from torch import Tensor, nn
 
 # Buffers whose first axis counts images when it is longer than 1, by name; all deepinv parameters follow this, except
@@ -15,7 +15,7 @@ _NOISE_PARAMETERS = ("sigma", "gain", "b")
 
 def images_per_batch(physics: Physics) -> int | None:
     """Number of images that the physics' parameters are for; None when they serve any number."""
-    sizes = {len(value) for _, _, value in _per_image_buffers(physics)}
+    sizes = {len(value) for module in physics.modules() for value in _image_parameters(module).values()}
     if len(sizes) > 1:
         raise ValueError(f"physics must have parameters for one number of images, got {sorted(sizes)}")
     return sizes.pop() if sizes else None
@@ -27,33 +27,21 @@ def per_image(physics: Physics, batch_index: Tensor) -> Physics:
     batch_index: (N,) integers. Returns physics itself when it has no parameters per image (noise levels (B,), masks or
     filters with a batch axis longer than 1), else a copy; the given one is unchanged.
     """
-    entries = _per_image_buffers(physics)
-    if not entries:
-        return physics
-    physics = _shallow(physics)
-    physics.noise_model = _shallow(physics.noise_model)
-    for in_noise, name, value in entries:
-        owner = physics.noise_model if in_noise else physics
-        owner._buffers[name] = value[batch_index]
-    return physics
+    return physics if images_per_batch(physics) is None else _indexed(physics, batch_index)
 
 
-def _per_image_buffers(physics: Physics) -> list[tuple[bool, str, Tensor]]:
-    found = []
-    for in_noise, owner, names in (
-        (False, physics, _IMAGE_PARAMETERS),
-        (True, physics.noise_model, _NOISE_PARAMETERS),
-    ):
-        buffers = getattr(owner, "_buffers", {})
-        for name in names:
-            value = buffers.get(name)
-            if isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1:
-                found.append((in_noise, name, value))
-    return found
+def _image_parameters(module: nn.Module) -> dict[str, Tensor]:
+    names = _NOISE_PARAMETERS if isinstance(module, NoiseModel) else _IMAGE_PARAMETERS
+    buffers = {name: module._buffers.get(name) for name in names}
+    return {name: value for name, value in buffers.items() if value is not None and value.ndim and len(value) > 1}
 
 
-def _shallow(module: nn.Module) -> nn.Module:
-    """A copy that shares all tensors but whose buffers and submodules can be replaced on their own."""
+def _indexed(module: nn.Module, batch_index: Tensor) -> nn.Module:
+    """A copy that shares all tensors but those per image."""
     clone = copy.copy(module)
-    clone.__dict__.update(_buffers=dict(module._buffers), _modules=dict(module._modules))
+    picked = {name: value[batch_index] for name, value in _image_parameters(module).items()}
+    clone.__dict__["_buffers"] = {**module._buffers, **picked}
+    clone.__dict__["_modules"] = {
+        name: child if child is None else _indexed(child, batch_index) for name, child in module._modules.items()
+    }
     return clone

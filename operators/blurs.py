@@ -39,7 +39,7 @@ class CircularBlur(BlurFFT):
         filter = filter.expand(-1, img_size[0], -1, -1)
         spectrum = filter_fft(filter, img_size, real_fft=False, dims=(-2, -1))
         half = spectrum[..., : img_size[-1] // 2 + 1].contiguous()
-        angle = torch.where(half == 0, torch.ones_like(half), half / half.abs().clamp_min(torch.finfo(filter.dtype).tiny))
+        angle = torch.where(half == 0, 1.0, half / half.abs())
         return {"filter": filter, "mask": spectrum.abs(), "angle": angle, "transfer": half}
 
     def _convolve(self, x: Tensor, transfer: Tensor) -> Tensor:

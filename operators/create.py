@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from deepinv.physics import NoiseModel, Physics
 from torch import Tensor
 
-from . import blurs, masks, matrices
+from . import blurs, fourier, masks, matrices, nonlinear, superresolution, tomography
 from .checks import check_image_shape
 from .noise import as_noise_model
 
@@ -19,10 +19,15 @@ _BUILDERS: dict[str, Callable[..., Physics]] = {
     "compressed-sensing": matrices.compressed_sensing,
     "demosaicing": masks.demosaicing,
     "denoising": masks.denoising,
+    "fourier": fourier.fourier,
     "gaussian-blur": blurs.gaussian_blur,
     "inpainting": masks.inpainting,
     "matrix": matrices.matrix,
     "motion-blur": blurs.motion_blur,
+    "phase-retrieval": nonlinear.phase_retrieval,
+    "saturation": nonlinear.saturation,
+    "super-resolution": superresolution.super_resolution,
+    "tomography": tomography.tomography,
 }
 
 
@@ -41,9 +46,9 @@ def create(
 ) -> Physics:
     """The forward operator `name` for images of one shape, as a deepinv Physics: y = noise(A(x)).
 
-    name: one of `available()`. image_shape: (C, H, W), or (d,) for denoising, inpainting, matrix, compressed-sensing.
-    noise: standard deviation in units of the measurement, a tensor of one per image, or a deepinv NoiseModel; 0 for no
-    noise, which has no likelihood. seed: of what is random in the operator and of the noise that `physics(x)` draws;
+    name: one of `available()`. image_shape: (C, H, W); also (d,) for denoising, inpainting, matrix,
+    compressed-sensing and saturation. noise: standard deviation in units of the
+    measurement, a tensor of one per image, or a deepinv NoiseModel; 0 for no noise, which has no likelihood. seed: of what is random in the operator and of the noise that `physics(x)` draws;
     the global random state is neither read nor changed. options: those of the operator, see its function's help.
     Raises ValueError or TypeError for what it cannot use, with the nearest known name.
     """

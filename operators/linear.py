@@ -41,13 +41,14 @@ def sqnorm(physics: Physics, image_shape: Sequence[int], seed: int = 0) -> float
     """
     if isinstance(physics, DecomposablePhysics) and isinstance(physics.mask, Tensor):
         return float(physics.mask.abs().max()) ** 2
-    rng = generator(seed)
+    rng, device = generator(seed), device_of(physics)
     shape = (1, *check_image_shape(image_shape))
-    draw = lambda sample: sample(shape, generator=rng).to(device_of(physics))  # noqa: E731
+    start = torch.randn(shape, generator=rng).to(device)
     with torch.no_grad():
         if is_linear(physics):
-            return _power_iteration(lambda v: physics.A_adjoint(physics.A(v)), draw(torch.randn))
-        return max(_power_iteration(_gauss_newton(physics, draw(torch.rand)), draw(torch.randn)) for _ in range(3))
+            return _power_iteration(lambda v: physics.A_adjoint(physics.A(v)), start)
+        images = [torch.rand(shape, generator=rng).to(device) for _ in range(3)]
+        return max(_power_iteration(_gauss_newton(physics, image), start) for image in images)
 
 
 def device_of(physics: Physics) -> torch.device:

@@ -52,18 +52,28 @@ def random_mask(image_shape: tuple[int, ...], keep: float, seed: int) -> Tensor:
 def check_mask(mask: Tensor | np.ndarray, image_shape: tuple[int, ...]) -> Tensor:
     """mask as a float tensor (b, *image_shape), b = 1 or one per image; ValueError unless it is one."""
     values = check_array("mask", mask)
-    if not bool(((values == 0) | (values == 1)).all()):
+    if values.numel() and not bool(((values == 0) | (values == 1)).all()):
         raise ValueError(f"mask must hold only 0 and 1, got values from {values.min():g} to {values.max():g}")
-    shape, tail = tuple(values.shape), (1, *image_shape[1:]) if len(image_shape) == 3 else image_shape
-    if len(image_shape) == 3 and shape == image_shape[1:]:
+    shape = tuple(values.shape)
+    if len(image_shape) == 3 and values.ndim == 2:
         values = values[None]
-    elif shape[-len(image_shape) :] not in (image_shape, tail) or values.ndim > len(image_shape) + 1:
-        raise ValueError(f"mask must have shape {image_shape}, (H, W) or (B, *image_shape), got {shape}")
-    values = values.expand(*values.shape[: -len(image_shape)], *image_shape) if values.ndim >= len(image_shape) else values
-    values = values if values.ndim == len(image_shape) + 1 else values.expand(image_shape)[None]
+    if values.ndim == len(image_shape):
+        values = values[None]
+    channels = (1, image_shape[0]) if len(image_shape) == 3 else image_shape
+    if 0 in shape or values.ndim != len(image_shape) + 1 or values.shape[1] not in channels:
+        raise ValueError(_mask_shape_error(image_shape, shape))
+    if tuple(values.shape[2:]) != image_shape[1:]:
+        raise ValueError(_mask_shape_error(image_shape, shape))
+    values = values.expand(len(values), *image_shape)
     if not bool(values.flatten(1).any(dim=1).all()):
         raise ValueError("mask must keep at least one entry of each image, got a mask of all zeros")
     return values.contiguous()
+
+
+def _mask_shape_error(image_shape: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    listed = ", ".join(map(str, image_shape))
+    plane = f", ({listed.split(', ', 1)[1]})" if len(image_shape) == 3 else ""
+    return f"mask must have shape ({listed}){plane} or (B, {listed}), got {shape}"
 
 
 def box_inpainting(
@@ -83,7 +93,7 @@ def box_inpainting(
         raise TypeError(f"size must be an integer or (height, width), got {size!r}")
     height, width = (check_integer("size", side, 1) for side in size)
     if height > plane[0] or width > plane[1] or (height, width) == plane:
-        raise ValueError(f"size must be a box inside the image and smaller than its {plane} pixels, got {height, width}")
+        raise ValueError(f"size must be a box inside the image and smaller than its {plane} pixels, got {size}")
     mask = torch.ones(image_shape)
     top, left = (plane[0] - height) // 2, (plane[1] - width) // 2
     mask[:, top : top + height, left : left + width] = 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics
+from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics, PoissonNoise
 from torch import Tensor
 
+from .batch import images_per_batch
 from .checks import check_image_shape
+from .fourier import RealFourier
 from .linear import device_of
 
 
@@ -17,11 +19,17 @@ def measured(physics: Physics) -> Tensor | None:
 
     Masking operators keep y as large as the image, with zeros and no noise where nothing was measured.
     """
+    if isinstance(physics, RealFourier):
+        return physics.sampling
     if isinstance(physics, (Inpainting, MRI)):
-        return (physics.mask != 0).to(physics.mask.dtype)
-    if isinstance(physics, MultiCoilMRI):
-        return (physics.mask[:, :, None] != 0).to(physics.mask.dtype)
-    return None
+        mask = physics.mask
+    elif isinstance(physics, MultiCoilMRI):
+        mask = physics.mask[:, :, None]
+    else:
+        return None
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"mask of {type(physics).__name__} must hold only 0 and 1, since it scales the noise too")
+    return mask
 
 
 def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -> None:
@@ -44,6 +52,11 @@ def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -
         raise ValueError(
             f"y must have shape (B, {_listed(expected)}) for images of shape {shape}, got {tuple(y.shape)}"
         )
+    if isinstance(physics.noise_model, PoissonNoise) and bool((y < 0).any()):
+        raise ValueError(f"y must not be negative under Poisson noise, got values down to {y.min():g}")
+    images = images_per_batch(physics)
+    if images is not None and images != len(y):
+        raise ValueError(f"y must hold {images} measurements, one per set of parameters of the physics, got {len(y)}")
     if not bool(torch.isfinite(y).all()):
         raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} NaN or infinite values")
 
@@ -54,7 +67,15 @@ def _measurement_shape(physics: Physics, image_shape: tuple[int, ...], dtype: to
         with torch.no_grad():
             output = physics.A(zeros)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(f"physics must accept images of shape {image_shape}, got from its A: {error}") from error
+        raise ValueError(
+            f"physics must accept images of shape {image_shape} and {dtype}, got from its A: {error}"
+        ) from error
+    if not isinstance(output, Tensor) or output.is_complex():
+        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"physics must give real tensors, got {kind}; wrap it by operators.from_functions with "
+            "torch.view_as_real of its measurements"
+        )
     return tuple(output.shape[1:])
 
 

