@@ -32,7 +32,10 @@ class CircularBlur(BlurFFT):
     def get_filter_parameters(
         img_size: tuple[int, ...], filter: Tensor | None, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor | None]:
-        """filter, and from its spectrum: mask (full), angle = w / |w| and transfer = w (half, as rfft2 wants them)."""
+        """filter, and from its spectrum: mask (full), angle = w / |w| and transfer = w (half, as rfft2 wants them).
+
+        Both are kept as pairs of real numbers, since physics.to(torch.float64) would drop imaginary parts.
+        """
         if filter is None:
             return {}
         filter = filter.to(device)
@@ -40,10 +43,12 @@ class CircularBlur(BlurFFT):
         spectrum = filter_fft(filter, img_size, real_fft=False, dims=(-2, -1))
         half = spectrum[..., : img_size[-1] // 2 + 1].contiguous()
         angle = torch.where(half == 0, 1.0, half / half.abs())
-        return {"filter": filter, "mask": spectrum.abs(), "angle": angle, "transfer": half}
+        pairs = {"angle": torch.view_as_real(angle), "transfer": torch.view_as_real(half)}
+        return {"filter": filter, "mask": spectrum.abs(), **pairs}
 
-    def _convolve(self, x: Tensor, transfer: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(x) * transfer, s=self.img_size[-2:])
+    def _convolve(self, x: Tensor, transfer: Tensor, adjoint: bool = False) -> Tensor:
+        transfer = torch.view_as_complex(transfer)
+        return torch.fft.irfft2(torch.fft.rfft2(x) * (transfer.conj() if adjoint else transfer), s=self.img_size[-2:])
 
     def A(self, x: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
         """w * x, x: (B, C, H, W). filter replaces the current one, as in every deepinv physics."""
@@ -55,11 +60,12 @@ class CircularBlur(BlurFFT):
         """Correlation with the filter, y: (B, C, H, W)."""
         if filter is not None:
             self.update_parameters(filter=filter)
-        return self._convolve(y, self.transfer.conj())
+        return self._convolve(y, self.transfer, adjoint=True)
 
     def A_adjoint_A(self, x: Tensor, **kwargs: object) -> Tensor:
         """A^T A x in one pair of FFTs."""
-        return self._convolve(x, self.transfer * self.transfer.conj())
+        power = self.transfer.square().sum(dim=-1)
+        return torch.fft.irfft2(torch.fft.rfft2(x) * power, s=self.img_size[-2:])
 
     def A_A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
         """A A^T y, the same as A^T A y: circular convolutions commute."""
@@ -75,7 +81,7 @@ class CircularBlur(BlurFFT):
         return self._convolve(hartley2(x), self.angle)
 
     def U_adjoint(self, x: Tensor) -> Tensor:
-        return hartley2(self._convolve(x, self.angle.conj()))
+        return hartley2(self._convolve(x, self.angle, adjoint=True))
 
 
 def blur(

@@ -47,9 +47,10 @@ def create(
     """The forward operator `name` for images of one shape, as a deepinv Physics: y = noise(A(x)).
 
     name: one of `available()`. image_shape: (C, H, W); also (d,) for denoising, inpainting, matrix,
-    compressed-sensing and saturation. noise: standard deviation in units of the
-    measurement, a tensor of one per image, or a deepinv NoiseModel; 0 for no noise, which has no likelihood. seed: of what is random in the operator and of the noise that `physics(x)` draws;
-    the global random state is neither read nor changed. options: those of the operator, see its function's help.
+    compressed-sensing and saturation. noise: standard deviation in units of the measurement, a tensor of one per image,
+    or a deepinv NoiseModel; 0 for no noise, which has no likelihood. seed: of what is random in the operator and of the
+    noise that `physics(x)` draws; the global random state is neither read nor changed. options: those of the
+    operator, listed in the help of its function.
     Raises ValueError or TypeError for what it cannot use, with the nearest known name.
     """
     builder = _BUILDERS.get(name) if isinstance(name, str) else None

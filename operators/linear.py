@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -58,7 +59,14 @@ def device_of(physics: Physics) -> torch.device:
 
 def _gauss_newton(physics: Physics, x: Tensor) -> Callable[[Tensor], Tensor]:
     """v -> J^T J v with J the Jacobian of A at x."""
-    return lambda v: physics.A_vjp(x, torch.func.jvp(physics.A, (x,), (v,))[1])
+
+    def product(v: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it compiles forward differentiation
+            tangent = torch.func.jvp(physics.A, (x,), (v,))[1]
+        return physics.A_vjp(x, tangent)
+
+    return product
 
 
 def _power_iteration(operator: Callable[[Tensor], Tensor], v: Tensor, steps: int = 300, tol: float = 1e-6) -> float:

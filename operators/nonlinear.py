@@ -21,16 +21,17 @@ class CodedDiffraction(LinearPhysics):
         super().__init__(img_size=img_size, **kwargs)
         patterns = math.ceil(m / math.prod(img_size))
         angle = 2 * math.pi * torch.rand(patterns, *img_size, generator=rng)
-        self.register_buffer("phases", torch.polar(torch.ones_like(angle), angle))
+        self.register_buffer("phases", torch.stack([angle.cos(), angle.sin()], dim=-1))
         self.register_buffer("rows", torch.randperm(angle.numel(), generator=rng)[:m].sort().values)
 
     def A(self, x: Tensor, **kwargs: object) -> Tensor:
-        return torch.fft.fft2(x[:, None] * self.phases, norm="ortho").flatten(1)[:, self.rows]
+        masked = x[:, None] * torch.view_as_complex(self.phases)
+        return torch.fft.fft2(masked, norm="ortho").flatten(1)[:, self.rows]
 
     def A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
-        full = y.new_zeros(len(y), self.phases.numel()).index_copy(1, self.rows, y)
-        back = torch.fft.ifft2(full.reshape(-1, *self.phases.shape), norm="ortho")
-        return (back * self.phases.conj()).real.sum(dim=1)
+        phases = torch.view_as_complex(self.phases)
+        spectra = y.new_zeros(len(y), phases.numel()).index_copy(1, self.rows, y).reshape(-1, *phases.shape)
+        return (torch.fft.ifft2(spectra, norm="ortho") * phases.conj()).real.sum(dim=1)
 
 
 class Saturation(Physics):

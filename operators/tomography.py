@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -36,11 +35,9 @@ def tomography(
         angles = check_array("angles", angles).float()
         if angles.ndim != 1 or len(angles) == 0:
             raise ValueError(f"angles must be a number of angles or a list of them, got shape {tuple(angles.shape)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's, about how deepinv compiles its interpolation
-        physics = Tomography(angles=angles, img_width=image_shape[1], circle=False, normalize=False, noise_model=noise)
-        # The base class would find this norm from the global random state.
-        norm = math.sqrt(sqnorm(physics, (1, *image_shape[1:])))
+    physics = Tomography(angles=angles, img_width=image_shape[1], circle=False, normalize=False, noise_model=noise)
+    # The base class would find this norm from the global random state.
+    norm = math.sqrt(sqnorm(physics, (1, *image_shape[1:])))
     physics.register_buffer("operator_norm", torch.tensor(norm))
     physics.normalize, physics._auto_grad_adjoint_fn = True, None
     return physics
