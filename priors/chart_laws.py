@@ -85,9 +85,9 @@ def _in_parts(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Te
 class LatticeLaw(ChartLaw):
     """Smoothed law on a manifold whose chart is periodic in every coordinate (circle, ellipse, torus, their products).
 
-    One lattice covers the chart, as fine as sigma asks for. Where it is large, its nodes near x are found by halving cells
-    and dropping those that are too far away to matter, which is exact also where several parts of the manifold are
-    equally near. x is (B, d) and sigma (B, 1), both float64.
+    One lattice covers the chart, as fine as sigma asks for. Where it is large, its nodes near x are found by halving
+    cells and dropping those that are too far away to matter, which is exact also where several parts of the manifold
+    are equally near. x is (B, d) and sigma (B, 1), both float64.
     """
 
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ class PolarLaw(ChartLaw):
         return max(1, MEMORY // (self.size * self.POLAR * self.AZIMUTH))
 
     def _nodes_about(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """m_j - x (B, k, 3), exponents (B, k), and the part of the exponent -(|x| - r)^2 / (2 sigma^2) left out, (B,)."""
+        """m_j - x (B, k, 3), exponents (B, k), and what these leave out, -(|x| - r)^2 / (2 sigma^2), (B,)."""
         radius = self.manifold.radius
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         unit = self.manifold.project(x) / radius

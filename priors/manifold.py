@@ -55,18 +55,27 @@ def _law(manifold: Submanifold, log_density: LogDensity | Factorised | None, nod
     return chart_law(manifold, log_density, nodes)
 
 
+def _log_density(manifold: Submanifold, log_density: LogDensity | Factorised | None, points: Tensor) -> Tensor:
+    if log_density is None:
+        return points.new_zeros(points.shape[:-1])
+    if not isinstance(log_density, Factorised):
+        return log_density(points)
+    factors = zip(manifold.factors, log_density.parts, manifold.split(points), strict=True)
+    return sum(_log_density(m, f, p) for m, f, p in factors)
+
+
 class Manifold(Prior):
     """The law of a point of a manifold drawn from a density with respect to its volume.
 
-    Uniform and von Mises-Fisher laws on circles and spheres of any dimension are in closed form (Bessel ratios), any other
-    density on circle, ellipse, torus, their products (three coordinates together) and S^2 by quadrature that follows
-    sigma down (`priors.chart_laws`); products of independent factors and isometric embeddings are reduced to their
-    parts exactly. Computed in float64 whatever the dtype of x, and returned in that: the displacement D - x is formed
-    without rounding to x, so that scores are right at sigma = 1e-3 and below also in float32.
+    Uniform and von Mises-Fisher laws on circles and spheres of any dimension are in closed form (Bessel ratios), any
+    other density on circle, ellipse, torus, their products (three coordinates together) and S^2 by quadrature that
+    follows sigma down (`priors.chart_laws`); products of independent factors and isometric embeddings are reduced to
+    their parts exactly. Computed in float64 whatever the dtype of x, and returned in that: the displacement D - x is
+    formed without rounding to x, so that scores are right at sigma = 1e-3 and below also in float32.
 
     manifold: one of `priors.manifolds`. log_density: maps points (..., d) to (...), unnormalised, with respect to the
-    volume; None is uniform. On an `Embedded` manifold it is given points of the manifold inside, in its own space. nodes:
-    quadrature nodes per coordinate that resolve the density; None is 256, 64 or 32 for one, two or three coordinates.
+    volume; None is uniform. On an `Embedded` manifold it is given points of the manifold inside, in its own space.
+    nodes: quadrature nodes per coordinate that resolve the density; None is 256, 64 or 32 for one, two or three.
     """
 
     def __init__(
@@ -119,8 +128,19 @@ class Manifold(Prior):
         flat = self.manifold.flatten(y) - self.manifold.center.to(y.device)
         normal = flat - inner @ self.manifold.basis.to(y.device).T
         codimension = normal.shape[1] - inner.shape[1]
-        across = -(normal**2).sum(-1) / (2 * level[:, 0] ** 2) - codimension / 2 * (2 * math.pi * level[:, 0] ** 2).log()
+        variance = level[:, 0] ** 2
+        across = -(normal**2).sum(-1) / (2 * variance) - codimension / 2 * (2 * math.pi * variance).log()
         return (self._law.log_prob(inner, level) + across).to(x.dtype)
+
+    def log_density_on(self, points: Tensor) -> Tensor:
+        """Log-density with respect to the volume at points of the manifold (..., *image_shape), unnormalised, (...)."""
+        inner = self.manifold.inner(points) if isinstance(self.manifold, Embedded) else points
+        return _log_density(self._inside, self.log_density, inner)
+
+    def radius(self, image_shape: tuple[int, ...]) -> float:
+        """Root mean square distance of X from its mean, in units of the data, from 4,096 draws (1% of it)."""
+        points = self._law.sample(4096, torch.Generator().manual_seed(0))
+        return float((points - points.mean(0)).square().sum(1).mean().sqrt())
 
     def sample(self, n: int, seed: int = 0, dtype: torch.dtype | None = None) -> Tensor:
         """n draws on the manifold, (n, *image_shape), of a dtype; None is torch's default."""

@@ -136,7 +136,8 @@ class Sphere(Submanifold):
             columns = [level * u[..., 1].cos(), level * u[..., 1].sin(), u[..., 0]]
         elif self.dim == 3:
             first, second = u[..., 0].clamp(0, 1).sqrt(), (1 - u[..., 0]).clamp(0, 1).sqrt()
-            columns = [first * u[..., 1].cos(), first * u[..., 1].sin(), second * u[..., 2].cos(), second * u[..., 2].sin()]
+            one, two = u[..., 1], u[..., 2]
+            columns = [first * one.cos(), first * one.sin(), second * two.cos(), second * two.sin()]
         else:
             return super().point(u)
         return self.radius * torch.stack(columns, dim=-1)
@@ -212,7 +213,8 @@ class Ellipse(Submanifold):
         if x.requires_grad:
             # One Newton step leaves the value and gives the derivative (implicit function theorem).
             t = t - slope(t) / bend.where(bend.abs() > 1e-12, torch.ones_like(bend))
-        return torch.atan2(t.sin() * torch.where(x[..., 1] < 0, -1.0, 1.0), t.cos() * torch.where(x[..., 0] < 0, -1.0, 1.0))
+        right, up = torch.where(x[..., 0] < 0, -1.0, 1.0), torch.where(x[..., 1] < 0, -1.0, 1.0)
+        return torch.atan2(up * t.sin(), right * t.cos())
 
     def project(self, x: Tensor) -> Tensor:
         return self.point(self._parameter(x.double())[..., None]).to(x.dtype)
@@ -272,7 +274,8 @@ class Torus(Submanifold):
         center, outward = self._from_tube(x)
         offset = x - center
         norm = _norm(offset)
-        return center + self.minor * torch.where(norm > 0, offset / norm.where(norm > 0, torch.ones_like(norm)), outward)
+        unit = torch.where(norm > 0, offset / norm.where(norm > 0, torch.ones_like(norm)), outward)
+        return center + self.minor * unit
 
     def tangential(self, point: Tensor, vector: Tensor) -> Tensor:
         normal = (point - self._from_tube(point)[0]) / self.minor
@@ -349,7 +352,7 @@ class Product(Submanifold):
 
 
 class Embedded(Submanifold):
-    """A manifold of vectors moved into a larger space by a random isometry, x = center + E m, E with orthonormal columns.
+    """A manifold of vectors in a larger space by a random isometry, x = center + E m, E with orthonormal columns.
 
     image_shape: shape of the points, (d,) or (C, H, W), or the number d; at least as many entries as the manifold's
     own space. seed: of the isometry. center: a number or a tensor of image_shape, added to every point.

@@ -32,8 +32,8 @@ class MaximumEntropy(Prior):
 
     prior: the wrapped prior. alpha: in [0, 2), used by "tempered" alone; 0 leaves the score as it is. sigma_ref: noise
     level, in units of the data, above which nothing is tempered. pairs: antithetic pairs in the mean over z, used by
-    "cancelled" alone, which calls the denoiser 1 + 2 pairs times for one score (`evaluations`). seed: of the noise z where
-    `score` is not given any; the k-th such call then draws from seed + k, so that a run can be repeated.
+    "cancelled" alone, which calls the denoiser 1 + 2 pairs times for one score (`evaluations`). seed: of the noise z
+    where `score` is not given any; the k-th such call then draws from seed + k, so that a run can be repeated.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class MaximumEntropy(Prior):
         super().__init__()
         if not isinstance(prior, Prior):
             raise TypeError(f"prior must be a Prior, got {type(prior).__name__}")
+        if isinstance(prior, MaximumEntropy):
+            raise TypeError("prior must have a density to lose, got a MaximumEntropy prior")
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         if not 0 <= alpha < 2:
@@ -65,10 +67,6 @@ class MaximumEntropy(Prior):
     def evaluations(self) -> int:
         """Denoiser calls for one score."""
         return 1 if self.method == "tempered" else 1 + 2 * self.pairs
-
-    def noise_shape(self, shape: tuple[int, ...] | torch.Size) -> tuple[int, ...] | None:
-        """Shape of the `noise` that `score` takes for x of a shape: (pairs, *shape); None where it takes none."""
-        return None if self.method == "tempered" else (self.pairs, *shape)
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """The wrapped prior's denoiser."""
@@ -99,8 +97,8 @@ class MaximumEntropy(Prior):
     def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The geometric score and the denoised image, both like x (B, *image_shape).
 
-        noise: standard normal, (pairs, *x.shape), or x.shape for one pair; of "cancelled" alone. A sampler that works on
-        chunks of chains draws it for all chains and passes each chunk its part, so that the chunk size changes nothing.
+        noise: standard normal, (pairs, *x.shape), or x.shape for one pair; of "cancelled" alone. A sampler that works
+        on chunks of chains draws it for all and passes each chunk its part, so that the chunk size changes nothing.
         """
         level = sigma_per_item(sigma, x)
         displacement = self.prior.displacement(x, sigma)

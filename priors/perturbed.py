@@ -31,7 +31,20 @@ class Perturbed(Prior):
     @property
     def evaluations(self) -> int:
         """Denoiser calls for one score."""
-        return getattr(self.prior, "evaluations", 1)
+        return self.prior.evaluations
+
+    @property
+    def draws(self) -> int:
+        """White noise fields, each like x, that one score takes."""
+        return self.prior.draws
+
+    def stiffness(self, sigma: float) -> float:
+        """That of the wrapped prior."""
+        return self.prior.stiffness(sigma)
+
+    def radius(self, image_shape: tuple[int, ...]) -> float:
+        """That of the wrapped prior."""
+        return self.prior.radius(image_shape)
 
     def _error(self, x: Tensor, sigma: Sigma) -> Tensor:
         error = self.error(x, sigma)
@@ -50,6 +63,12 @@ class Perturbed(Prior):
     def score(self, x: Tensor, sigma: Sigma) -> Tensor:
         """s(x, sigma) + e(x, sigma)."""
         return self.prior.score(x, sigma) + self._error(x, sigma)
+
+    def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score and denoised image, both with their error. noise: that of the wrapped prior's `evaluate`."""
+        score, denoised = self.prior.evaluate(x, sigma, noise)
+        error = self._error(x, sigma)
+        return score + error, denoised + sigma_per_item(sigma, x) ** 2 * error
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draws of the wrapped prior, whose law the error does not change."""

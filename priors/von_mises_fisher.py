@@ -64,7 +64,7 @@ class VonMisesFisherLaw:
         return self.radius * (angle.cos() * self.direction + angle.sin() * around)
 
     def _polar_angle(self, n: int, generator: torch.Generator) -> Tensor:
-        """Density sin^{d-2}(a) exp(kappa cos a) on [0, pi], tabulated on 2^14 nodes within 12 deviations of its mode."""
+        """Density sin^{d-2}(a) exp(kappa cos a) on [0, pi], from 2^14 nodes within 12 deviations of its mode."""
         power, kappa = self.size - 2, self.kappa
         root = math.hypot(power, 2 * kappa) + power
         cosine = 2 * kappa / root if root > 0 else 0.0
