@@ -49,14 +49,18 @@ def check_integer(argument: str, value: int, low: int, high: int | None = None) 
 
 
 def check_array(argument: str, value: Tensor | np.ndarray | Sequence) -> Tensor:
-    """value as a new finite float tensor of the default dtype, or float64 if it came so; TypeError, ValueError."""
+    """value as a new finite tensor of torch's default dtype; TypeError, ValueError.
+
+    A torch tensor in float64 stays so, being a choice; numpy arrays in float64 are none.
+    """
     try:
         array = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{argument} must be a tensor or an array of numbers, got {type(value).__name__}") from None
     if array.is_complex():
         raise TypeError(f"{argument} must hold real numbers, got {array.dtype}")
-    dtype = array.dtype if array.dtype in (torch.float32, torch.float64) else torch.get_default_dtype()
+    precise = isinstance(value, Tensor) and value.dtype == torch.float64
+    dtype = torch.float64 if precise else torch.get_default_dtype()
     array = array.detach().to(dtype, copy=True)
     if not bool(torch.isfinite(array).all()):
         raise ValueError(f"{argument} must be finite, got NaN or infinite values")

@@ -9,7 +9,7 @@ from deepinv.physics import LinearPhysics, NoiseModel, Physics, adjoint_function
 from torch import Tensor
 
 from .checks import check_image_shape, generator
-from .linear import check_adjoint
+from .linear import check_adjoint, device_of
 from .noise import as_noise_model
 
 _TOLERANCE = 1e-3  # relative; far above float32 rounding, far below any wrong adjoint
@@ -38,12 +38,13 @@ def from_functions(
     linear: bool = True,
     noise: float | Tensor | NoiseModel = 0.0,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Physics:
     """Your own forward operator as a deepinv Physics; there is no SVD to write.
 
     A: images (B, *image_shape) to real measurements (B, ...), in torch, each image on its own. A_adjoint: its
     transpose; by automatic differentiation of A when not given. linear: False for a non-linear A, which takes no
-    A_adjoint. noise, seed: as in `create`.
+    A_adjoint. noise, seed: as in `create`. device: where the functions work.
     Raises ValueError when A is not linear although linear is True, when A_adjoint is not its transpose (both tried on
     random images), or when A loses the batch axis; TypeError for a complex y: return torch.view_as_real of it.
     """
@@ -52,7 +53,7 @@ def from_functions(
         if not callable(function) and not (argument == "A_adjoint" and function is None):
             raise TypeError(f"{argument} must be a function of a batch of tensors, got {type(function).__name__}")
     model = as_noise_model(noise, seed)
-    _check_forward(A, shape, linear)
+    _check_forward(A, shape, linear, device)
     if not linear:
         if A_adjoint is not None:
             raise ValueError("A_adjoint must not be given when linear is False, got a function")
@@ -62,14 +63,16 @@ def from_functions(
     else:
         physics = LinearPhysics(A=A, A_adjoint=A_adjoint, img_size=shape, noise_model=model)
     physics.img_size = shape
+    physics.to(device)
     if linear and A_adjoint is not None:
         _check_transpose(physics, shape)
     return physics
 
 
-def _check_forward(A: Callable[[Tensor], Tensor], shape: tuple[int, ...], linear: bool) -> None:
-    rng = generator(0)
-    u, v = torch.randn(2, *shape, generator=rng), torch.randn(2, *shape, generator=rng)
+def _check_forward(
+    A: Callable[[Tensor], Tensor], shape: tuple[int, ...], linear: bool, device: torch.device | str
+) -> None:
+    u, v = torch.randn(2, 2, *shape, generator=generator(0)).to(device)
     with torch.no_grad():
         image = A(u)
         if not isinstance(image, Tensor) or image.ndim == 0 or len(image) != 2:
@@ -87,7 +90,7 @@ def _check_forward(A: Callable[[Tensor], Tensor], shape: tuple[int, ...], linear
 
 def _check_transpose(physics: LinearPhysics, shape: tuple[int, ...]) -> None:
     with torch.no_grad():
-        back = physics.A_adjoint(physics.A(torch.zeros(2, *shape)))
+        back = physics.A_adjoint(physics.A(torch.zeros(2, *shape, device=device_of(physics))))
     if tuple(back.shape) != (2, *shape):
         raise ValueError(f"A_adjoint must give shape {(2, *shape)} for 2 measurements, got {tuple(back.shape)}")
     error = check_adjoint(physics, shape)

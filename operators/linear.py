@@ -52,9 +52,9 @@ def sqnorm(physics: Physics, image_shape: Sequence[int], seed: int = 0) -> float
         return max(_power_iteration(_gauss_newton(physics, image), start) for image in images)
 
 
-def device_of(physics: Physics) -> torch.device:
-    """Device of the physics' parameters; the CPU when it has none."""
-    return next((buffer.device for buffer in physics.buffers()), torch.device("cpu"))
+def device_of(physics: Physics, default: torch.device | str = "cpu") -> torch.device:
+    """Device of the physics' parameters; default when it has none."""
+    return next((buffer.device for buffer in physics.buffers()), torch.device(default))
 
 
 def _gauss_newton(physics: Physics, x: Tensor) -> Callable[[Tensor], Tensor]:

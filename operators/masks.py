@@ -51,7 +51,7 @@ def random_mask(image_shape: tuple[int, ...], keep: float, seed: int) -> Tensor:
 
 def check_mask(mask: Tensor | np.ndarray, image_shape: tuple[int, ...]) -> Tensor:
     """mask as a float tensor (b, *image_shape), b = 1 or one per image; ValueError unless it is one."""
-    values = check_array("mask", mask)
+    values = check_array("mask", mask).to(torch.get_default_dtype())
     if values.numel() and not bool(((values == 0) | (values == 1)).all()):
         raise ValueError(f"mask must hold only 0 and 1, got values from {values.min():g} to {values.max():g}")
     shape = tuple(values.shape)

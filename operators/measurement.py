@@ -43,9 +43,10 @@ def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -
         raise TypeError(f"y must be a torch tensor (B, *measurement_shape), got {type(y).__name__}")
     if y.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"y must be float32 or float64, got {y.dtype}")
-    if y.device != device_of(physics):
-        raise ValueError(f"y must be on the device of the physics, {device_of(physics)}, got {y.device}")
-    expected = _measurement_shape(physics, shape, y.dtype)
+    device = device_of(physics, default=y.device)
+    if y.device != device:
+        raise ValueError(f"y must be on the device of the physics, {device}, got {y.device}")
+    expected = _measurement_shape(physics, torch.zeros(1, *shape, dtype=y.dtype, device=device))
     if tuple(y.shape) == expected:
         raise ValueError(f"y must have a batch axis, shape (B, {_listed(expected)}), got {tuple(y.shape)}")
     if y.ndim == 0 or tuple(y.shape[1:]) != expected or len(y) == 0:
@@ -61,14 +62,13 @@ def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -
         raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} NaN or infinite values")
 
 
-def _measurement_shape(physics: Physics, image_shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
-    zeros = torch.zeros(1, *image_shape, dtype=dtype, device=device_of(physics))
+def _measurement_shape(physics: Physics, zeros: Tensor) -> tuple[int, ...]:
     try:
         with torch.no_grad():
             output = physics.A(zeros)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
-            f"physics must accept images of shape {image_shape} and {dtype}, got from its A: {error}"
+            f"physics must accept images of shape {tuple(zeros.shape[1:])} and {zeros.dtype}, got from its A: {error}"
         ) from error
     if not isinstance(output, Tensor) or output.is_complex():
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__

@@ -31,7 +31,7 @@ def as_noise_model(noise: float | Tensor | NoiseModel, seed: int) -> NoiseModel:
         return GaussianNoise(check_number("noise", noise, 0), rng=rng)
     if not isinstance(noise, Tensor):
         raise TypeError(f"noise must be a standard deviation or a deepinv NoiseModel, got {type(noise).__name__}")
-    sigma = check_array("noise", noise)
+    sigma = check_array("noise", noise).to(torch.get_default_dtype())  # or y would be promoted
     if sigma.ndim > 1 or sigma.numel() == 0 or not bool((sigma > 0).all()):
         raise ValueError(
             f"noise must hold standard deviations above 0, one or one per image, got shape {tuple(sigma.shape)} "
