@@ -76,7 +76,7 @@ def fourier(
     check_planar("fourier", image_shape)
     if ratio is not None and mask is not None:
         raise TypeError("fourier takes ratio or mask, got both; give one of them")
-    plane = (1, *image_shape[1:])
+    plane = (1, image_shape[1], image_shape[2])
     if mask is None:
         mask = line_mask(plane, 0.25 if ratio is None else check_number("ratio", ratio, 0, 1), generator(seed))
     sampling = check_mask(mask, plane)

@@ -61,7 +61,7 @@ class Likelihood:
     def _smallest(self, counts: Tensor) -> Tensor:
         """Smallest measured entry of each image, (B,)."""
         if self._measured is not None:
-            counts = torch.where(self._measured.to(bool), counts, math.inf)
+            counts = torch.where(self._measured.to(torch.bool), counts, math.inf)
         return counts.flatten(1).amin(dim=1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -88,10 +87,10 @@ def box_inpainting(
     plane = image_shape[1:]
     if size is None:
         size = tuple(max(1, side // 2) for side in plane)
-    size = (size, size) if isinstance(size, Integral) else size
-    if not isinstance(size, Sequence) or len(size) != 2:
+    sides = size if isinstance(size, Sequence) else (size, size)
+    if isinstance(size, str) or len(sides) != 2:
         raise TypeError(f"size must be an integer or (height, width), got {size!r}")
-    height, width = (check_integer("size", side, 1) for side in size)
+    height, width = (check_integer("size", side, 1) for side in sides)
     if height > plane[0] or width > plane[1] or (height, width) == plane:
         raise ValueError(f"size must be a box inside the image and smaller than its {plane} pixels, got {size}")
     mask = torch.ones(image_shape)

@@ -25,10 +25,10 @@ def as_noise_model(noise: float | Tensor | NoiseModel, seed: int) -> NoiseModel:
     if isinstance(noise, NoiseModel):
         _check_parameters(noise)
         return _seeded(noise, rng)
-    if isinstance(noise, Real) and not isinstance(noise, bool):
+    if isinstance(noise, (int, float, Real)) and not isinstance(noise, bool):
         if float(noise) == 0:
             return ZeroNoise()
-        return GaussianNoise(check_number("noise", noise, 0), rng=rng)
+        return GaussianNoise(check_number("noise", float(noise), 0), rng=rng)
     if not isinstance(noise, Tensor):
         raise TypeError(f"noise must be a standard deviation or a deepinv NoiseModel, got {type(noise).__name__}")
     sigma = check_array("noise", noise).to(torch.get_default_dtype())  # or y would be promoted

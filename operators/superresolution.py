@@ -44,7 +44,7 @@ def super_resolution(
     factor: an integer of at least 1 that divides both sides. filter: bicubic, bilinear, gaussian or sinc.
     """
     check_planar("super-resolution", image_shape)
-    check_integer("factor", factor, 1)
+    factor = check_integer("factor", factor, 1)
     height, width = image_shape[1:]
     if height % factor or width % factor:
         raise ValueError(f"factor must divide both sides of the image, {height} and {width}, got {factor}")

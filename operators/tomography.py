@@ -29,13 +29,13 @@ def tomography(
     """
     if len(image_shape) != 3 or image_shape[1] != image_shape[2] or image_shape[1] < 2:
         raise ValueError(f"image_shape must be (C, H, H), square, for tomography, got {image_shape}")
-    if isinstance(angles, Integral):
-        angles = check_integer("angles", angles, 1)
+    if isinstance(angles, (int, Integral)):
+        chosen: int | Tensor = check_integer("angles", int(angles), 1)
     else:
-        angles = check_array("angles", angles).float()
-        if angles.ndim != 1 or len(angles) == 0:
-            raise ValueError(f"angles must be a number of angles or a list of them, got shape {tuple(angles.shape)}")
-    physics = Tomography(angles=angles, img_width=image_shape[1], circle=False, normalize=False, noise_model=noise)
+        chosen = check_array("angles", angles).float()
+        if chosen.ndim != 1 or len(chosen) == 0:
+            raise ValueError(f"angles must be a number of angles or a list of them, got shape {tuple(chosen.shape)}")
+    physics = Tomography(angles=chosen, img_width=image_shape[1], circle=False, normalize=False, noise_model=noise)
     # The base class would find this norm from the global random state.
     norm = math.sqrt(sqnorm(physics, (1, *image_shape[1:])))
     physics.register_buffer("operator_norm", torch.tensor(norm))

@@ -175,6 +175,13 @@ def test_a_change_of_precision_keeps_the_operator(name: str) -> None:
     assert torch.allclose(after.float(), before, atol=1e-5 * float(before.abs().max()))
 
 
+def test_numpy_numbers_are_numbers() -> None:
+    physics = operators.create("super-resolution", SQUARE, factor=np.int64(2), noise=np.float32(0.25), seed=np.int64(1))
+    assert physics.A(torch.rand(1, *SQUARE)).shape == (1, 1, 6, 6)
+    assert operators.noise_sigma(physics) == pytest.approx(0.25)
+    assert operators.create("tomography", SQUARE, angles=np.int64(3)).A(torch.rand(1, *SQUARE)).shape[-1] == 3
+
+
 def test_noise_zero_is_no_noise() -> None:
     physics = operators.create("denoising", SQUARE)
     x = torch.rand(1, *SQUARE)
