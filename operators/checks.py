@@ -69,6 +69,6 @@ def check_array(argument: str, value: Tensor | np.ndarray | Sequence) -> Tensor:
 
 def generator(seed: int, stream: int = 0) -> torch.Generator:
     """A generator of its own for one purpose (stream), so that the global random state is left alone."""
-    check_integer("seed", seed, 0, 2**48)
+    seed = check_integer("seed", seed, 0, 2**48)
     # Distinct multiples of an odd number: the streams of one seed do not meet those of the next seeds.
     return torch.Generator().manual_seed(seed + stream * 0x9E3779B97F4B)
