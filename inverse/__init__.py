@@ -9,7 +9,7 @@ from .mmps import MMPS
 from .posterior import Posterior
 from .reconstruct import reconstruct
 from .registry import sampler, samplers
-from .sampler import InvalidStateError, Sampler
+from .driver import InvalidStateError, Sampler
 from .samples import Samples
 
 __all__ = [

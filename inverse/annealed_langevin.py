@@ -17,9 +17,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+import operators
+
 from . import defaults
 from .posterior import Posterior
-from .sampler import Sampler, State
+from .driver import Sampler, State
 from .schedule import geometric
 
 
@@ -29,6 +31,9 @@ class AnnealedLangevin(Sampler):
 
     steps: in all; steps_per_level of them at each of the geometric levels from sigma_max to sigma_min (image units).
     step_size: in units of 1/L, L the Lipschitz constant of the drift at the level; below 2 for stability.
+
+    Where the physics is not linear the likelihood's gradient is evaluated at the denoised point, since images of
+    standard deviation sigma are far from anything that the physics is meant for.
     """
 
     steps: int | None = None
@@ -61,12 +66,17 @@ class AnnealedLangevin(Sampler):
     def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
         sigma = self.levels[i]
         smoothing = 1 / (1 + sigma**2 * posterior.curvature)
-        drift = posterior.prior.score(state.x, sigma) + smoothing * posterior.likelihood.score(state.x, posterior.y)
+        score, denoised = posterior.prior.evaluate(state.x, sigma, noise[1:])
+        at = state.x if operators.is_linear(posterior.physics) else denoised
+        drift = score + smoothing * posterior.likelihood.score(at, posterior.y)
         h = self.step_size / (posterior.prior.stiffness(sigma) + smoothing * posterior.curvature)
         return State(state.x + h * drift + (2 * h) ** 0.5 * (noise[0] + state.memory) / 2, noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
         return posterior.prior.denoise(state.x, self.sigma_min)
 
+    def draws(self, posterior: Posterior) -> int:
+        return 1 + posterior.prior.draws
+
     def evaluations(self, posterior: Posterior) -> int:
-        return self.steps + 1
+        return self.steps * posterior.prior.evaluations + 1

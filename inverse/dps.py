@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import defaults
 from .posterior import Posterior
-from .sampler import Sampler, State
+from .driver import Sampler, State
 from .schedule import karras
 
 

@@ -17,17 +17,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from . import defaults
+from .dps import DPS
 from .posterior import Posterior
-from .sampler import Sampler, State
-from .schedule import geometric
+from .driver import Sampler, State
 
 
 @dataclasses.dataclass(frozen=True)
 class Langevin(Sampler):
     """Langevin dynamics for the posterior at one noise level (Li et al. 2025, Eq. 10).
 
-    steps: in all; the first `anneal_steps` lower the level from sigma_max to `sigma` with the likelihood smoothed
-    alike, so that chains find the data from far away; all others are at sigma, in units of the image.
+    steps: in all; the first `anneal_steps` are a diffusion posterior sampling run (`DPS`) from sigma_max down to `sigma`,
+    since local moves do not find, nor leave, a mode; all others are at sigma, in units of the image.
     step_size: in units of 1/L, L the Lipschitz constant of the drift, so a fixed part of the cloud's squared thickness.
     likelihood_at: "denoised" or "x", where the likelihood's gradient is evaluated once the level is reached.
 
@@ -59,25 +59,28 @@ class Langevin(Sampler):
             sigma=self.sigma or defaults.sigma_min(posterior, 0.2),
             step_size=self.step_size or 0.5,
             sigma_max=self.sigma_max or defaults.sigma_max(posterior),
-            anneal_steps=self.anneal_steps or steps // 3,
+            anneal_steps=self.anneal_steps or max(1, steps // 4),
         )
 
     @functools.cached_property
     def levels(self) -> tuple[float, ...]:
+        return self._approach.levels[:-1] + (self.sigma,) * (self.steps - self.anneal_steps)
+
+    @functools.cached_property
+    def _approach(self) -> DPS:
         start = max(self.sigma_max, self.sigma)
-        return geometric(start, self.sigma, self.anneal_steps) + (self.sigma,) * (self.steps - self.anneal_steps)
+        return DPS(steps=self.anneal_steps, sigma_max=start, sigma_min=self.sigma, step_size=1.0)
 
     def init(self, posterior: Posterior, noise: Tensor) -> State:
-        return State(self.levels[0] * noise, noise)
+        return self._approach.init(posterior, noise)
 
     def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
-        sigma, annealing = self.levels[i], i < self.anneal_steps
-        prior, likelihood, curvature = posterior.prior, posterior.likelihood, posterior.curvature
-        score, denoised = prior.evaluate(state.x, sigma, noise[1:])
-        smoothing = 1 / (1 + sigma**2 * curvature) if annealing else 1.0
-        at = state.x if annealing or self.likelihood_at == "x" else denoised
-        drift = score + smoothing * likelihood.score(at, posterior.y)
-        h = self.step_size / (prior.stiffness(sigma) + smoothing * curvature)
+        if i < self.anneal_steps:
+            return State(self._approach.step(posterior, state, i, noise).x, noise[0])
+        score, denoised = posterior.prior.evaluate(state.x, self.sigma, noise[1:])
+        at = denoised if self.likelihood_at == "denoised" else state.x
+        drift = score + posterior.likelihood.score(at, posterior.y)
+        h = self.step_size / (posterior.prior.stiffness(self.sigma) + posterior.curvature)
         return State(state.x + h * drift + (2 * h) ** 0.5 * (noise[0] + state.memory) / 2, noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
@@ -87,4 +90,4 @@ class Langevin(Sampler):
         return 1 + posterior.prior.draws
 
     def evaluations(self, posterior: Posterior) -> int:
-        return self.steps * posterior.prior.evaluations + 1
+        return self.anneal_steps + (self.steps - self.anneal_steps) * posterior.prior.evaluations + 1

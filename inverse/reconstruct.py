@@ -13,7 +13,7 @@ from priors import Prior
 from .posterior import Posterior
 from .registry import DEFAULT
 from .registry import sampler as sampler_by_name
-from .sampler import Sampler
+from .driver import Sampler
 from .samples import Samples
 
 

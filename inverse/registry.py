@@ -9,7 +9,7 @@ from .annealed_langevin import AnnealedLangevin
 from .dps import DPS
 from .langevin import Langevin
 from .mmps import MMPS
-from .sampler import Sampler
+from .driver import Sampler
 
 _SAMPLERS: dict[str, type[Sampler]] = {cls.name: cls for cls in (AnnealedLangevin, DPS, Langevin, MMPS)}
 DEFAULT = MMPS.name

@@ -268,12 +268,12 @@ def _check_count(name: str, value: int) -> None:
 
 
 def _check_hyperparameter(name: str, value: object) -> None:
-    if value is None or isinstance(value, str | bool):
+    if value is None or name == "likelihood_at":
         return
     if name.endswith("steps") or name.endswith("iterations"):
         _check_count(name, value)
     elif name == "eta":
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ValueError(f"eta must be a number from 0 to 1, got {value!r}")
-    elif not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if isinstance(value, str | bool) or not 0 <= value < math.inf:
+            raise ValueError(f"eta must be a finite number of at least 0, got {value!r}")
+    elif isinstance(value, str | bool) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")

@@ -1,0 +1,197 @@
+"""The driver: seeds, chunks, early failure, checkpoints, and what a run leaves untouched."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import pytest
+import torch
+from deepinv.physics import GaussianNoise, LaplaceNoise, PoissonNoise
+
+import inverse
+import operators
+from inverse import AnnealedLangevin, Langevin, Posterior, sampler
+from inverse.driver import InvalidStateError
+from priors import GaussianMixture, MaximumEntropy, Prior
+
+NAMES = inverse.samplers()
+QUICK = {name: sampler(name, steps=12) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_samples_whatever_the_chunk_size(name, gaussian_problem):
+    posterior = gaussian_problem(batch=3)
+    whole = QUICK[name].sample(posterior, 4, seed=5)
+    for chunk_size in (1, 5, 12, 100):
+        chunked = QUICK[name].sample(posterior, 4, seed=5, chunk_size=chunk_size)
+        torch.testing.assert_close(whole.x, chunked.x, rtol=0, atol=1e-4)
+    assert (whole.x - QUICK[name].sample(posterior, 4, seed=6).x).abs().max() > 0.01
+
+
+def test_chunks_get_their_own_part_of_the_noise_of_a_cancelled_score(gaussian_problem):
+    posterior = gaussian_problem(batch=2)
+    posterior = Posterior(MaximumEntropy(posterior.prior, method="cancelled"), posterior.physics, posterior.y)
+    whole, chunked = (Langevin(steps=12).sample(posterior, 3, chunk_size=size).x for size in (None, 2))
+    torch.testing.assert_close(whole, chunked, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_touches_nothing_of_the_caller(name, gaussian_problem):
+    posterior = gaussian_problem(batch=2)
+    y = posterior.y.clone().requires_grad_()
+    before, buffers = y.detach().clone(), {k: v.clone() for k, v in posterior.physics.state_dict().items()}
+    random_state = torch.get_rng_state()
+    samples = QUICK[name].sample(Posterior(posterior.prior, posterior.physics, y), 2)
+    assert torch.equal(y, before) and y.requires_grad and y.grad is None
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(v, buffers[k]) for k, v in posterior.physics.state_dict().items())
+    assert not samples.x.requires_grad and not samples.y.requires_grad
+    assert torch.is_grad_enabled()
+
+
+class Counting(Prior):
+    """A prior that counts how often each of its chains was denoised."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior, self.image_shape, self.items = prior, prior.image_shape, 0
+
+    def denoise(self, x, sigma):
+        self.items += len(x)
+        return self.prior.denoise(x, sigma)
+
+
+@pytest.mark.parametrize("method", [None, "tempered", "cancelled"])
+@pytest.mark.parametrize("name", NAMES)
+def test_nfe_is_the_number_of_denoiser_calls_per_chain(name, method, gaussian_problem):
+    posterior = gaussian_problem(batch=2)
+    counting = Counting(posterior.prior)
+    prior = counting if method is None else MaximumEntropy(counting, method=method)
+    samples = QUICK[name].sample(Posterior(prior, posterior.physics, posterior.y), 3, chunk_size=4)
+    assert samples.nfe == counting.items / 6
+    assert samples.x.shape == (3, 2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_hyper_parameter_is_left_to_be_chosen_and_all_can_be_given(name, gaussian_problem):
+    posterior = gaussian_problem(batch=1)
+    resolved = sampler(name).resolve(posterior)
+    chosen = dataclasses.asdict(resolved)
+    assert None not in chosen.values()
+    assert resolved.resolve(posterior) == resolved
+    assert sampler(name, **chosen) == resolved
+    samples = QUICK[name].sample(posterior, 1)
+    assert samples.hyper == dataclasses.asdict(QUICK[name].resolve(posterior))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_noise_of_each_image_is_used_for_that_image(name, gaussian_problem):
+    posterior = gaussian_problem(batch=2)
+    levels = torch.tensor([0.02, 5.0])
+    posterior.physics.noise_model = GaussianNoise(sigma=levels)
+    y = posterior.y[:1].repeat(2, 1, 1, 1)
+    samples = sampler(name, steps=400).sample(Posterior(posterior.prior, posterior.physics, y), 8, seed=0)
+    mask = posterior.physics.mask[0] > 0
+    residual = (samples.mean - y).square()[:, mask].mean(1).sqrt()
+    # the first image must follow y to within its noise; the second one, of no information, must not
+    assert residual[0] < 0.04 < 0.1 < residual[1]
+
+
+class Breaking(Prior):
+    """A denoiser that fails for one chain below sigma = 0.5."""
+
+    image_shape = (1, 8, 8)
+
+    def denoise(self, x, sigma):
+        out = 0.5 * x
+        if sigma < 0.5:
+            out[1:2] = torch.nan
+        return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chain_that_leaves_the_finite_numbers_stops_the_run_at_once(name, gaussian_problem):
+    posterior = gaussian_problem(batch=2)
+    with pytest.raises(InvalidStateError, match=rf"{name} left the finite numbers at step \d+ of 12 .*first chain \d"):
+        QUICK[name].sample(Posterior(Breaking(), posterior.physics, posterior.y), 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupted(AnnealedLangevin):
+    """Annealed Langevin dynamics that is interrupted before step 7, once."""
+
+    pending: ClassVar[list[bool]] = []
+
+    def step(self, posterior, state, i, noise):
+        if i == 7 and self.pending:
+            self.pending.clear()
+            raise KeyboardInterrupt
+        return super().step(posterior, state, i, noise)
+
+
+def test_an_interrupted_run_resumes_to_the_same_samples(gaussian_problem, tmp_path, monkeypatch):
+    monkeypatch.setattr("inverse.driver.CHECKPOINT_SECONDS", 0.0)
+    posterior, path = gaussian_problem(batch=2), tmp_path / "run.safetensors"
+    reference = Interrupted(steps=12).sample(posterior, 3, seed=2).x
+    Interrupted.pending.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(steps=12).sample(posterior, 3, seed=2, checkpoint=path)
+    with pytest.raises(ValueError, match="checkpoint must belong to this run"):
+        Interrupted(steps=12).sample(posterior, 3, seed=3, checkpoint=path)
+    assert torch.equal(Interrupted(steps=12).sample(posterior, 3, seed=2, checkpoint=path).x, reference)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_checkpoint_is_refused(gaussian_problem, tmp_path):
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="checkpoint must be a file of an interrupted run"):
+        QUICK["dps"].sample(gaussian_problem(), 1, checkpoint=path)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True])
+def test_n_below_one_is_refused(n, gaussian_problem):
+    with pytest.raises(ValueError, match=r"n must be a whole number of at least 1, got"):
+        QUICK["mmps"].sample(gaussian_problem(), n)
+    with pytest.raises(ValueError, match=r"chunk_size must be a whole number of at least 1, got"):
+        QUICK["mmps"].sample(gaussian_problem(), 1, chunk_size=n)
+
+
+def test_gaussian_only_samplers_refuse_other_noise_and_physics():
+    prior = GaussianMixture(torch.full((1, 1, 8, 8), 0.5), torch.tensor([0.04]))
+    y = torch.rand(1, 1, 8, 8)
+    for noise in (PoissonNoise(0.1), LaplaceNoise(0.1)):
+        physics = operators.create("denoising", (1, 8, 8), noise=noise)
+        with pytest.raises(ValueError, match=f"physics must have Gaussian noise for mmps, got {type(noise).__name__}"):
+            QUICK["mmps"].sample(Posterior(prior, physics, y), 1)
+    physics = operators.create("saturation", (1, 8, 8), noise=0.1)
+    with pytest.raises(ValueError, match="physics must be linear for mmps"):
+        QUICK["mmps"].sample(Posterior(prior, physics, y), 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_physics_without_noise_is_refused_with_the_reason(name):
+    prior = GaussianMixture(torch.full((1, 1, 8, 8), 0.5), torch.tensor([0.04]))
+    physics = operators.create("denoising", (1, 8, 8))
+    with pytest.raises(ValueError, match="physics must have a noise model, got none"):
+        QUICK[name].sample(Posterior(prior, physics, torch.rand(1, 1, 8, 8)), 1)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not sampler(name).needs_linear_gaussian])
+@pytest.mark.parametrize("operator", ["saturation", "phase-retrieval"])
+def test_non_linear_physics_are_sampled(name, operator):
+    prior = GaussianMixture(torch.full((1, 1, 8, 8), 0.5), torch.tensor([0.04]))
+    physics = operators.create(operator, (1, 8, 8), noise=0.1)
+    truth = prior.sample(2, seed=1)
+    samples = sampler(name, steps=300).sample(Posterior(prior, physics, physics(truth)), 8)
+    start = (physics.A(torch.full_like(truth, 0.5)) - samples.y).square().mean()
+    assert (physics.A(samples.mean) - samples.y).square().mean() < 0.5 * start
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "many"])
+def test_bad_hyper_parameters_are_refused(value):
+    if not isinstance(value, str):
+        with pytest.raises(ValueError, match="step_size must be a finite number above 0"):
+            sampler("dps", step_size=value)
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
+        sampler("dps", steps=value)
