@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,23 @@ def write(rows: Sequence[Row], path: str | Path) -> None:
     figure.savefig(path, dpi=160)
 
 
+def write_grid(x: Tensor, path: str | Path, columns: int = 8) -> None:
+    """Write images (N, C, H, W), C 1 or 3, in [0, 1], side by side."""
+    down, across = -(-len(x) // columns), min(columns, len(x))
+    figure = Figure(figsize=(across * (CELL + GAP), down * (CELL + GAP)))
+    grid = figure.subplots(
+        down,
+        across,
+        squeeze=False,
+        gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": GAP, "hspace": GAP},
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image in zip(grid.flat, x, strict=False):
+        axes.imshow(_shown(image), interpolation="nearest")
+    figure.savefig(path, dpi=160)
+
+
 def draw(rows: Sequence[Row]) -> Figure:
     """The figure that `write` writes."""
     if not rows:
@@ -147,8 +165,7 @@ def _panel(axes: Axes, row: Row, name: str, spread: float) -> None:
         axes.imshow(_grey(image), cmap="magma", vmin=0, vmax=spread, interpolation="nearest")
     else:
         image = row.draws[int(name.split()[1]) - 1] if name.startswith("sample") else getattr(row, name)
-        values = image.detach().cpu().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
-        axes.imshow(values, interpolation="nearest")
+        axes.imshow(_shown(image), interpolation="nearest")
 
 
 def _spread(rows: Sequence[Row]) -> float:
@@ -174,7 +191,7 @@ def _colour_bar(figure: Figure, columns: list[str], spread: float, width: float,
 def _tops(rows: Sequence[Row]) -> list[float]:
     """Distance of each row from the top of the figure, in inches."""
     tops = [HEADER]
-    for previous, row in zip(rows, rows[1:], strict=False):
+    for previous, row in pairwise(rows):
         tops.append(tops[-1] + CELL + (GAP if row.group == previous.group else GROUP_GAP))
     return tops
 
@@ -188,6 +205,11 @@ def _groups(rows: Sequence[Row], tops: Sequence[float]) -> list[tuple[str, float
         else:
             runs.append((row.group, top, top))
     return runs
+
+
+def _shown(image: Tensor) -> np.ndarray:
+    """(C, H, W), C 1 or 3, as (H, W, 3) in [0, 1]."""
+    return image.detach().cpu().float().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
 def _grey(image: Tensor) -> np.ndarray:

@@ -45,7 +45,7 @@ def load(paths: Sequence[str | Path], image_shape: tuple[int, ...] | None = None
     shapes = {tuple(batch.shape[1:]) for batch in images}
     if len(shapes) > 1:
         raise ValueError(f"images must all have one shape for this prior, got {' and '.join(map(str, sorted(shapes)))}")
-    return Images(torch.cat(images), names, notes)
+    return Images(torch.cat(images), _distinct(names), notes)
 
 
 def read_picture(path: str | Path) -> Tensor:
@@ -133,6 +133,11 @@ def write_png(path: str | Path, image: Tensor) -> None:
     """(1, H, W) or (3, H, W) in [0, 1] as an 8-bit PNG; values outside are clipped, as a screen would."""
     values = (image.detach().cpu().clamp(0, 1) * 255).round().byte().movedim(0, -1).squeeze(-1).numpy()
     Image.fromarray(values).save(path)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, each with its place in front where two are the same."""
+    return names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)]
 
 
 def _grey_of_many_bits(picture: Image.Image, path: Path) -> np.ndarray | None:

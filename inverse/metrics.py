@@ -54,8 +54,8 @@ def residual_ratio(x: Tensor, y: Tensor, physics: torch.nn.Module, sigma: float 
     """|A x - y| over sigma sqrt(m), the size that the noise alone would give it: near 1 where x explains y.
 
     A draw of the exact posterior has the same joint law with y as the truth, so its ratio is 1 on average over y; far
-    below 1 is fitting the noise, far above 1 ignoring the data. m counts the values that were measured: entries
-    where both y and A x are exactly 0, as deepinv writes what a mask hides, do not count.
+    below 1 is fitting the noise, far above 1 ignoring the data. m counts the entries of y that were measured, which
+    are not those that a mask has hidden (`operators.measured`).
 
     x: (n, B, *image_shape); x[None] for one reconstruction per measurement. y: (B, *measurement_shape). sigma: standard
     deviation of the noise in units of y, a number or (B,); None takes it from the physics. Returns (n, B).
@@ -73,9 +73,10 @@ def residual_ratio(x: Tensor, y: Tensor, physics: torch.nn.Module, sigma: float 
     one_per_chain = operators.per_image(physics, torch.arange(batch, device=x.device).repeat(n))
     with torch.no_grad():
         predicted = one_per_chain.A(x.flatten(0, 1)).reshape(n, batch, -1)
-    y = y.reshape(batch, -1)
-    measured = ((y != 0) | (predicted != 0)).sum(-1)
-    return (predicted - y).norm(dim=-1) / (sigma * measured.sqrt())
+    mask = operators.measured(physics)
+    counted = torch.ones_like(y) if mask is None else mask.expand_as(y)
+    m = counted.reshape(batch, -1).sum(-1)
+    return (predicted - y.reshape(batch, -1)).norm(dim=-1) / (sigma * m.sqrt())
 
 
 def attainable_level(n: int, level: float) -> float:

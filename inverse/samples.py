@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 Value = str | int | float | bool | None | list[float]
@@ -125,10 +125,10 @@ class Samples:
         metadata = {"format": FORMAT, "samples": json.dumps(self._record())}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file(tensors, temporary, metadata)
+            temporary.write_bytes(serialize(tensors, metadata))
             os.replace(temporary, path)
-        except (SafetensorError, OSError) as error:
-            raise OSError(f"samples cannot be written to {path}: {error}") from error
+        except OSError as error:
+            raise type(error)(f"samples cannot be written to {path}: {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -144,7 +144,7 @@ class Samples:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"{path} is no complete samples file: {error}") from error
         if metadata.get("format") != FORMAT or "x" not in tensors:

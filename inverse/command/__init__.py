@@ -1,0 +1,5 @@
+"""The command `inverse`."""
+
+from inverse.command.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,138 @@
+"""What several subcommands ask for, and what a value on the command line may be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+
+import inverse
+import priors
+from inverse import images
+from inverse.driver import Sampler
+from priors import Prior
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one sentence, and writes its help as it was laid out."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default=default,
+        help="folder for the results, written whole or not at all; an earlier run's is replaced (default: %(default)s)",
+    )
+
+
+def add_problem(parser: argparse.ArgumentParser) -> None:
+    """Prior, sampler and how many samples."""
+    parser.add_argument(
+        "--prior", metavar="NAME", default="fashion-28", help="name or weights file (default: %(default)s)"
+    )
+    parser.add_argument("--sampler", metavar="NAME", default="mmps", help="see inverse list (default: %(default)s)")
+    parser.add_argument(
+        "--sampler-option",
+        metavar="KEY=VALUE",
+        type=key_value,
+        action="append",
+        default=[],
+        help="hyper-parameter of the sampler, such as steps=100; the others are chosen from the problem",
+    )
+    parser.add_argument(
+        "--n", metavar="N", type=count, default=16, help="samples per measurement (default: %(default)s)"
+    )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Seed, device and threads."""
+    parser.add_argument(
+        "--seed", metavar="N", type=natural, default=0, help="of all that is random (default: %(default)s)"
+    )
+    parser.add_argument("--device", metavar="NAME", default="cpu", help="of torch, such as cuda (default: %(default)s)")
+    parser.add_argument("--threads", metavar="N", type=count, help="processor threads (default: torch's own choice)")
+
+
+def key_value(text: str) -> tuple[str, object]:
+    """KEY=VALUE as a name and a value: whole number, number, true, false, the array of a .npy file, or else text."""
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got {text!r}")
+    if value in ("true", "false"):
+        return key, value == "true"
+    if Path(value).suffix == ".npy":
+        try:
+            return key, torch.from_numpy(images.load_npy(value))
+        except (ValueError, OSError, TypeError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, value
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text!r}")
+    return value
+
+
+def device(args: argparse.Namespace) -> torch.device:
+    """The device to compute on, torch's threads set as asked. Raises ValueError for a device that is not there."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    try:
+        torch.empty(0, device=args.device)
+        return torch.device(args.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device must be a device of this machine, got {args.device!r}: {error}") from None
+
+
+def prior(args: argparse.Namespace) -> Prior:
+    """The prior that --prior names, on its device."""
+    return priors.load(args.prior).to(device(args))
+
+
+def sampler(args: argparse.Namespace) -> Sampler:
+    """The sampler that --sampler names, with its options."""
+    return inverse.sampler(args.sampler, **dict(args.sampler_option))
+
+
+def described(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """KEY=VALUE options for run.json: a tensor by its shape."""
+    return {
+        key: f"array of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else value
+        for key, value in pairs
+    }

@@ -1,0 +1,135 @@
+"""`inverse reconstruct`"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import operators
+from inverse import figures, images, report
+from inverse.command import arguments, output
+from inverse.reconstruct import reconstruct
+from inverse.samples import Samples
+from priors import Prior
+
+MOST_ROWS = 12
+HELP = "posterior samples of your own images or measurements"
+DESCRIPTION = """\
+The files are images: each is measured by the operator with fresh noise and reconstructed from that, so that the
+result can be compared with what went in. With --measured the file is a .npy array of measurements instead.
+
+Images: pictures, or .npy arrays (H, W), (N, H, W) or (N, C, H, W) with values in [0, 1] or unsigned bytes. To fit the
+prior they are made grey or colour, cropped at the centre and resampled, and each change is told.
+Measurements: (B, *measurement shape) for the same operator, options and --seed that --measured is given, in units in
+which the image is in [0, 1]; --noise is their noise. (A run's own measurement.npy is such a file.)
+
+Writes to the folder: samples.safetensors (for inverse.Samples.load), mean.npy and std.npy, a picture of each mean,
+figure.png, measurement.npy, run.json, and for images table.md and table.csv."""
+EXAMPLES = """\
+examples:
+  inverse reconstruct shoe.png --operator gaussian-blur --option width=2 --noise 0.05
+  inverse reconstruct *.jpg --operator compressed-sensing --option ratio=0.2 --sampler dps --n 32 --out cs
+  inverse reconstruct shoe.png --operator inpainting --option mask=mask.npy
+  inverse reconstruct y.npy --measured --operator matrix --option matrix=A.npy --noise 0.02"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("reconstruct", help=HELP, description=DESCRIPTION, epilog=EXAMPLES)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="images, or with --measured one .npy file")
+    parser.add_argument("--measured", action="store_true", help="the file holds measurements, not images")
+    parser.add_argument("--operator", metavar="NAME", required=True, help="what measures; see inverse list")
+    parser.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        type=arguments.key_value,
+        action="append",
+        default=[],
+        help="option of the operator; arrays (mask, kernel, matrix) as .npy files",
+    )
+    parser.add_argument(
+        "--noise",
+        metavar="S",
+        type=arguments.positive,
+        default=0.05,
+        help="standard deviation of the noise in units of the measurement (default: %(default)s)",
+    )
+    arguments.add_problem(parser)
+    arguments.add_machine(parser)
+    arguments.add_out(parser, "reconstruction")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    with output.folder(args.out) as out:
+        sampler = arguments.sampler(args)
+        prior = arguments.prior(args)
+        truth, y, physics, names = measured(args, prior) if args.measured else measure(args, prior)
+        physics, y = physics.to(args.device), y.to(args.device)
+        samples = reconstruct(y, physics, prior, sampler, args.n, seed=args.seed, progress=True)
+        write(out, samples, truth, names)
+        if truth is not None:
+            table = [report.scores(args.operator, samples, physics, truth.to(args.device))]
+            (out / "table.md").write_text(report.markdown(table))
+            (out / "table.csv").write_text(report.comma_separated(table))
+        out.record |= {
+            "command": "reconstruct",
+            "inputs": args.files,
+            "measured": args.measured,
+            "operator": args.operator,
+            "options": arguments.described(args.option),
+            "noise": args.noise,
+            "prior": args.prior,
+            "seed": args.seed,
+        }
+    if truth is not None:
+        print(report.markdown(table))
+    print(f"samples, mean, std and figure are in {args.out}")
+
+
+def measure(args: argparse.Namespace, prior: Prior) -> tuple[Tensor, Tensor, torch.nn.Module, list[str]]:
+    """The images as truths, and measurements made of them."""
+    truth, names, notes = images.load(args.files, prior.image_shape)
+    for note in notes:
+        print(note, file=sys.stderr)
+    physics = operators.create(
+        args.operator, tuple(truth.shape[1:]), noise=args.noise, seed=args.seed, **dict(args.option)
+    )
+    with torch.no_grad():
+        return truth, physics(truth), physics, names
+
+
+def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, torch.nn.Module, list[str]]:
+    """The file's measurements; no truth is known."""
+    if len(args.files) != 1 or not args.files[0].endswith(".npy"):
+        raise ValueError(f"--measured needs one .npy file of measurements, got {' '.join(args.files)}")
+    if prior.image_shape is None:
+        raise ValueError(f"--measured needs a prior of one image shape, got {args.prior}, which takes any")
+    values = images.load_npy(args.files[0])
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{args.files[0]} must hold real numbers, got {values.dtype}")
+    y = torch.from_numpy(values.astype(np.float32))
+    physics = operators.create(args.operator, prior.image_shape, noise=args.noise, seed=args.seed, **dict(args.option))
+    return None, y, physics, [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
+
+
+def write(out: output.Folder, samples: Samples, truth: Tensor | None, names: list[str]) -> None:
+    """All files but the table."""
+    samples.save(out / "samples.safetensors")
+    np.save(out / "measurement.npy", samples.y.cpu().numpy())
+    np.save(out / "mean.npy", samples.mean.cpu().numpy())
+    if len(samples.x) > 1:
+        np.save(out / "std.npy", samples.std.cpu().numpy())
+    out.record = {"sampler": samples.sampler, "hyper": dict(samples.hyper), "info": dict(samples.info)}
+    shape = samples.x.shape[2:]
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return
+    for name, mean in zip(names, samples.mean, strict=True):
+        images.write_png(out / f"{name}-mean.png", mean)
+    rows = figures.rows(samples, None if truth is None else truth.to(samples.x.device))
+    if len(rows) > MOST_ROWS:
+        print(f"the figure shows the first {MOST_ROWS} of {len(rows)} images", file=sys.stderr)
+    figures.write(rows[:MOST_ROWS], out / "figure.png")
