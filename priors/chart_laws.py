@@ -44,7 +44,7 @@ class ChartLaw:
         self.node_values = values
         self.log_normaliser = float((values + weights.log()).logsumexp(0))
         if not math.isfinite(self.log_normaliser):
-            raise ValueError(f"log_density must be integrable, got an integral of exp({self.log_normaliser})")
+            raise ValueError(f"log_density must be finite somewhere and never NaN, got a total of {self.log_normaliser}")
         spread = float(values.max() - values[values.isfinite()].min())
         self.cut = CUT + min(spread, 60.0)
         self._tables: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}

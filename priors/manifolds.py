@@ -34,8 +34,8 @@ class Submanifold:
 
     dim: dimension n. image_shape: shape of a point, (d,) or (C, H, W). volume: n-dimensional. curvature: largest
     absolute principal curvature, the reciprocal of a length below which the manifold looks flat.
-    axes: coordinates of the chart, None where there is none. speeds: numbers c_i such that
-    |point(u) - point(v)|^2 <= sum_i c_i^2 (u_i - v_i)^2.
+    axes: coordinates of the chart, None where there is none. speeds: for charts that are periodic in every coordinate,
+    numbers c_i such that |point(u) - point(v)|^2 <= sum_i c_i^2 (u_i - v_i)^2.
     """
 
     dim: int
@@ -319,6 +319,7 @@ class Product(Submanifold):
         self.curvature = max(m.curvature for m in factors)
         if all(m.axes is not None for m in factors):
             self.axes = tuple(axis for m in factors for axis in m.axes)
+        if all(m.speeds for m in factors):
             self.speeds = tuple(speed for m in factors for speed in m.speeds)
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
