@@ -1,0 +1,63 @@
+"""deepinv's posterior samplers on the same denoiser, physics and measurement, with their own defaults.
+
+They draw one sample per item of the batch, so n draws are n copies of the measurements. DPS works in [-1, 1] inside and is
+given a denoiser of [0, 1] images as everyone gives it one. All of them share the number of denoiser calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import deepinv
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inverse import Posterior
+
+Sampler = Callable[[Posterior, int, int], Tensor]
+
+
+class Guarded(nn.Module):
+    """A prior's denoiser that returns its input at sigma = 0, where deepinv's schedules end, and counts its calls."""
+
+    def __init__(self, prior: nn.Module) -> None:
+        super().__init__()
+        self.prior, self.calls = prior, 0
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **_: object) -> Tensor:
+        self.calls += 1
+        sigma = torch.as_tensor(sigma, dtype=x.dtype)
+        return x if bool((sigma <= 0).all()) else self.prior(x, sigma)
+
+
+def dps(posterior: Posterior, n: int, seed: int, steps: int = 1000, **options: object) -> Tensor:
+    """deepinv.sampling.DPS."""
+    denoiser = Guarded(posterior.prior)
+    generator = torch.Generator().manual_seed(seed)
+    model = deepinv.sampling.DPS(denoiser, num_steps=steps, dtype=torch.float32, rng=generator, **options)
+    return _draw(lambda y: model(y, posterior.physics, seed=seed), posterior, n)
+
+
+def diffpir(posterior: Posterior, n: int, seed: int, steps: int = 100, **options: object) -> Tensor:
+    """deepinv.sampling.DiffPIR, told the true noise level."""
+    sigma = float(posterior.likelihood.sigma)
+    fidelity = deepinv.optim.L2()
+    model = deepinv.sampling.DiffPIR(Guarded(posterior.prior), fidelity, sigma=sigma, max_iter=steps, **options)
+    return _draw(lambda y: model(y, posterior.physics, seed=seed), posterior, n)
+
+
+def ddrm(posterior: Posterior, n: int, seed: int, steps: int = 100) -> Tensor:
+    """deepinv.sampling.DDRM; for decomposable physics only. It changes y in place, hence the copy."""
+    model = deepinv.sampling.DDRM(Guarded(posterior.prior), sigmas=np.linspace(1, 0, steps))
+    return _draw(lambda y: model(y.clone(), posterior.physics, seed=seed), posterior, n)
+
+
+def _draw(model: Callable[[Tensor], Tensor], posterior: Posterior, n: int) -> Tensor:
+    y = posterior.y.repeat(n, *[1] * (posterior.y.ndim - 1))
+    state = torch.get_rng_state()
+    try:
+        x = model(y).detach()
+    finally:
+        torch.set_rng_state(state)
+    return x.reshape(n, len(posterior), *posterior.image_shape).float()
