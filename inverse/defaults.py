@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .posterior import Posterior
 
 
@@ -17,5 +19,10 @@ def sigma_max(posterior: Posterior) -> float:
 
 
 def sigma_min(posterior: Posterior, fraction: float) -> float:
-    """Smallest level: a fraction of the noise in the image, no smaller than the prior's own."""
-    return max(posterior.prior.sigma_range[0], fraction * noise_in_image(posterior))
+    """Smallest level: a fraction of the noise in the image, at most 5% of the prior's spread, at least its own smallest."""
+    return max(posterior.prior.sigma_range[0], min(fraction * noise_in_image(posterior), 0.05 * spread(posterior)))
+
+
+def spread(posterior: Posterior) -> float:
+    """Standard deviation of the prior per pixel, root mean square."""
+    return posterior.prior.radius(posterior.image_shape) / math.prod(posterior.image_shape) ** 0.5

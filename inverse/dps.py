@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import ClassVar
 
 import torch
@@ -73,8 +72,7 @@ class DPS(Sampler):
 
     def _weight(self, posterior: Posterior, sigma: float, advance: float) -> Tensor:
         """w: the Bayesian weight, unless the step `advance` w would then be longer than 1/L."""
-        spread = posterior.prior.radius(posterior.image_shape) ** 2 / math.prod(posterior.image_shape)
-        uncertainty = 1 / (sigma**-2 + 1 / spread)
+        uncertainty = 1 / (sigma**-2 + defaults.spread(posterior) ** -2)
         bayesian = sigma**2 / (1 + posterior.curvature * uncertainty)
         return self.step_size * torch.minimum(bayesian, 1 / (advance * posterior.curvature))
 

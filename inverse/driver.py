@@ -61,6 +61,9 @@ class Sampler:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_hyperparameter(field.name, getattr(self, field.name))
+        high, low = getattr(self, "sigma_max", None), getattr(self, "sigma_min", None)
+        if high and low and low >= high:
+            raise ValueError(f"sigma_min must be below sigma_max ({high:g}), got {low:g}")
 
     def resolve(self, posterior: Posterior) -> Sampler:
         """The same sampler with every hyper-parameter that was None chosen from the problem."""

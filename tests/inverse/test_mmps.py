@@ -1,0 +1,49 @@
+"""Moment matching: the mean it takes is exact for a Gaussian prior, and its solver treats each item alone."""
+
+import torch
+
+from inverse.mmps import MMPS, conjugate_gradients
+
+
+def test_the_denoised_image_given_y_is_exact_for_a_gaussian_prior(gaussian_problem):
+    posterior = gaussian_problem(batch=4, operator="gaussian-blur", width=1.0)
+    prior, physics, sigma, noise = posterior.prior, posterior.physics, 0.3, 0.1
+    x = 0.5 + 0.4 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    covariance = prior.rotations[0] @ torch.diag(prior.variances[0]) @ prior.rotations[0].T
+    matrix = physics.A(torch.eye(64).reshape(64, 1, 8, 8)).flatten(1).T
+    # x and y are both linear measurements of the image: stack them
+    stacked = torch.cat([torch.eye(64), matrix])
+    levels = torch.cat([torch.full((64,), sigma**2), torch.full((64,), noise**2)])
+    gain = covariance @ stacked.T @ torch.linalg.inv(stacked @ covariance @ stacked.T + torch.diag(levels))
+    data = torch.cat([x.flatten(1), posterior.y.flatten(1)], 1)
+    expected = 0.5 + (data - 0.5 * stacked.sum(1)) @ gain.T
+    sampler = MMPS(steps=2, iterations=64, tolerance=1e-6).resolve(posterior)
+    denoised = sampler.denoise(posterior, x, sigma)
+    torch.testing.assert_close(denoised.flatten(1), expected, rtol=0, atol=2e-4)
+
+
+def test_conjugate_gradients_solve_and_stop_each_item_on_its_own():
+    generator = torch.Generator().manual_seed(0)
+    roots = torch.randn(3, 5, 5, generator=generator, dtype=torch.float64)
+    matrices = roots @ roots.mT + torch.eye(5, dtype=torch.float64)
+    matrices[2] = torch.eye(5)  # solved at the first iteration, while the others need five
+    b = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+
+    def system(keep):
+        return lambda u: torch.einsum("nij,nj->ni", matrices[keep], u)
+
+    together = conjugate_gradients(system(slice(None)), b, 5, 1e-9)
+    torch.testing.assert_close(together, torch.linalg.solve(matrices, b))
+    for i in range(3):
+        alone = conjugate_gradients(system(slice(i, i + 1)), b[i : i + 1], 5, 1e-9)
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+def test_conjugate_gradients_stop_where_the_system_is_not_positive():
+    b = torch.tensor([[1.0, 1.0]])
+    u = conjugate_gradients(lambda u: u * torch.tensor([1.0, -2.0]), b, 5, 1e-6)
+    assert torch.equal(u, torch.zeros(1, 2))
+
+
+def test_a_zero_right_hand_side_has_the_zero_solution():
+    assert torch.equal(conjugate_gradients(lambda u: 2 * u, torch.zeros(2, 3), 5, 1e-6), torch.zeros(2, 3))

@@ -1,0 +1,90 @@
+"""The problem: what fits together, its score, and what is refused."""
+
+import pytest
+import torch
+from deepinv.models import MedianFilter
+from deepinv.physics import LaplaceNoise, PoissonNoise
+
+import operators
+from inverse import Posterior
+from priors import Denoiser, Empirical, GaussianMixture, MaximumEntropy
+
+SHAPE = (3, 6, 6)
+
+
+def prior() -> GaussianMixture:
+    return GaussianMixture(torch.full((1, *SHAPE), 0.5), torch.tensor([0.1]))
+
+
+def physics(noise=0.2):
+    return operators.create("inpainting", SHAPE, keep=0.5, noise=noise)
+
+
+@pytest.mark.parametrize("noise", [0.2, LaplaceNoise(0.3), PoissonNoise(0.1)])
+def test_score_is_the_gradient_of_log_prior_plus_log_likelihood(noise):
+    problem = Posterior(prior(), physics(noise), torch.rand(4, *SHAPE))
+    x = (0.2 + 0.6 * torch.rand(4, *SHAPE)).requires_grad_()
+    log_density = problem.prior.log_prob(x, 0.3) + problem.log_likelihood(x)
+    gradient = torch.autograd.grad(log_density.sum(), x)[0]
+    torch.testing.assert_close(problem.score(x.detach(), 0.3), gradient, rtol=1e-3, atol=1e-3)
+
+
+def test_score_of_a_maximum_entropy_prior_is_the_drift_of_equation_10():
+    problem = Posterior(prior(), physics(), torch.rand(2, *SHAPE))
+    geometric = Posterior(MaximumEntropy(problem.prior, alpha=1.5), problem.physics, problem.y)
+    x, sigma = torch.rand(2, *SHAPE), 0.05
+    likelihood = problem.likelihood.score(x, problem.y)
+    torch.testing.assert_close(geometric.score(x, sigma), sigma**1.5 * problem.prior.score(x, sigma) + likelihood)
+
+
+def test_curvature_is_the_lipschitz_constant_of_the_likelihoods_gradient():
+    kernel = torch.rand(1, 1, 3, 3)
+    blur = operators.create("blur", SHAPE, kernel=kernel / kernel.sum(), noise=0.2)
+    problem = Posterior(prior(), blur, torch.rand(1, *SHAPE))
+    matrix = blur.A(torch.eye(108).reshape(-1, *SHAPE)).flatten(1)
+    assert float(problem.curvature) == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2) ** 2 / 0.04), rel=1e-2)
+
+
+def test_chains_pick_measurements_and_their_noise():
+    y = torch.rand(3, *SHAPE)
+    problem = Posterior(prior(), physics(torch.tensor([0.1, 0.2, 0.3])), y)
+    picked = problem.chains(torch.tensor([2, 0, 2, 1]))
+    assert torch.equal(picked.y, y[[2, 0, 2, 1]])
+    x = torch.rand(3, *SHAPE)
+    expected = problem.likelihood.score(x, y)[[2, 0, 2, 1]]
+    torch.testing.assert_close(picked.likelihood.score(x[[2, 0, 2, 1]], picked.y), expected)
+
+
+def test_a_deepinv_denoiser_becomes_a_prior():
+    problem = Posterior(MedianFilter(), physics(), torch.rand(1, *SHAPE))
+    assert isinstance(problem.prior, Denoiser)
+    assert problem.image_shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.zeros(1, 3, 6, 5), "y must"),
+        (torch.zeros(1, 1, 6, 6), "y must"),
+        (torch.zeros(3, 6, 6), "y must"),
+        (torch.zeros(1, 3, 6, 6, dtype=torch.int64), "y must"),
+        (torch.full((1, 3, 6, 6), torch.nan), "y must"),
+        (torch.full((1, 3, 6, 6), torch.inf), "y must"),
+        (torch.zeros(1, 3, 6, 6, device="meta"), "y must"),
+    ],
+)
+def test_a_measurement_that_the_physics_cannot_have_given_is_refused(y, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Posterior(prior(), physics(), y)
+
+
+def test_a_prior_of_another_image_shape_is_refused():
+    other = Empirical(torch.rand(2, 1, 28, 28), 0.1)
+    with pytest.raises(ValueError, match=r"one image shape, but physics has \(3, 6, 6\) and prior has \(1, 28, 28\)"):
+        Posterior(other, physics(), torch.rand(1, *SHAPE))
+
+
+@pytest.mark.parametrize(("given", "argument"), [(lambda x: x, "physics"), (operators.create("denoising", SHAPE), "prior")])
+def test_other_kinds_of_prior_and_physics_are_refused(given, argument):
+    with pytest.raises(TypeError, match=f"{argument} must be a"):
+        Posterior(lambda x, sigma: x, given, torch.rand(1, *SHAPE))
