@@ -1,0 +1,67 @@
+"""A learned prior: a network trained to denoise, wrapped so that it sees and returns data of unit size.
+
+Karras et al. 2022, "Elucidating the design space of diffusion-based generative models", Table 1 (EDM). With the mean m
+and the standard deviation s of the data, r = sqrt(sigma^2 + s^2), and the network F,
+
+    D(x, sigma) = m + c_skip (x - m) + c_out F(c_in (x - m), c_noise),
+    c_skip = s^2 / r^2,   c_out = sigma s / r,   c_in = 1 / r,   c_noise = log(sigma) / 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .base import Prior, Sigma, sigma_per_item
+
+
+class Preconditioned(Prior):
+    """The prior that a denoising network has learned.
+
+    network: (B, C, H, W), (B,) -> (B, C, H, W), such as `UNet`. mean, std: of the training data, over all pixels.
+    image_shape: (C, H, W), or None for any size. sigma_range: noise levels the network was trained on.
+    about: what to tell of it in words, such as name, licence, data, seed; kept in its weights file.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: float,
+        std: float,
+        image_shape: tuple[int, ...] | None,
+        sigma_range: tuple[float, float] = (0.002, 80.0),
+        about: Mapping[str, str] | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        self.about = dict(about or {})
+        self.mean = float(mean)
+        self.std = float(std)
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        self.sigma_range = tuple(sigma_range)
+
+    def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """E[X | X + sigma Z = x]. x: (B, *image_shape), sigma: float, (B,) or (B, 1, 1, 1)."""
+        return x + self.displacement(x, sigma)
+
+    def displacement(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """D(x, sigma) - x = c_out F - (sigma / r)^2 (x - m), without the cancellation of D - x at small sigma."""
+        self.check_shape(x)
+        sigma = sigma_per_item(sigma, x)
+        r = torch.sqrt(sigma**2 + self.std**2)
+        centred = x - self.mean
+        output = self.network(centred / r, (torch.log(sigma) / 4).expand(len(x), 1, 1, 1).reshape(-1))
+        return sigma * self.std / r * output - (sigma / r) ** 2 * centred
+
+    def target(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Input and target of the network for x = clean + sigma noise: both of unit variance, whatever sigma.
+
+        The squared error against this target is EDM's loss with its weight (sigma^2 + s^2) / (sigma s)^2. The target
+        ((clean - m) - c_skip (x - m)) / c_out = (sigma (clean - m) / s - s noise) / r is written in the form that
+        does not cancel at small sigma. clean, noise: (B, C, H, W), sigma: (B, 1, 1, 1).
+        """
+        r = torch.sqrt(sigma**2 + self.std**2)
+        centred = clean - self.mean
+        return (centred + sigma * noise) / r, (sigma * centred / self.std - self.std * noise) / r

@@ -1,0 +1,166 @@
+"""A small convolutional U-Net that is told the noise level: the network inside a learned prior.
+
+Residual blocks with group normalisation, modulated by an embedding of the noise level, over a few resolutions, as in
+Ho et al. 2020 (DDPM) and Karras et al. 2022 (EDM), made thin: the finest level is narrow, the coarse levels carry the
+weights, and the skip connections add instead of concatenating. Without attention it is fully convolutional.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of a scalar, then a two-layer network: (B,) -> (B, features)."""
+
+    def __init__(self, features: int, frequencies: int = 16):
+        super().__init__()
+        # log(sigma) / 4 spans 2.7 over sigma in (0.002, 80): periods from 8 down to 1 tell it all and stay smooth.
+        octaves = torch.linspace(-3, 0, frequencies)
+        self.register_buffer("frequencies", 2 * math.pi * 2**octaves, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(2 * frequencies, features), nn.SiLU(), nn.Linear(features, features))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        angles = noise.reshape(-1, 1) * self.frequencies
+        return F.silu(self.layers(torch.cat([angles.sin(), angles.cos()], dim=1)))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(modulated norm(conv(silu(norm(x)))))), the second convolution starting at zero."""
+
+    def __init__(self, channels: int, features: int):
+        super().__init__()
+        self.norm1 = group_norm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = group_norm(channels)
+        self.modulation = start_at_zero(nn.Linear(features, 2 * channels))
+        self.conv2 = start_at_zero(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
+        return x + self.conv2(F.silu(hidden))
+
+
+class SelfAttention(nn.Module):
+    """x + attention over all pixels, in heads of 32 channels, the output starting at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.heads = max(1, channels // 32)
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = start_at_zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        depth = channels // self.heads
+        qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, depth, height * width)
+        query, key, value = qkv.transpose(-1, -2).unbind(1)
+        # Written out, because the fused kernels lack forward-mode and second derivatives.
+        weights = torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(depth), dim=-1)
+        return x + self.out((weights @ value).transpose(-1, -2).reshape(batch, channels, height, width))
+
+
+class UNet(nn.Module):
+    """Image and noise level to image: (B, C, H, W), (B,) -> (B, C, H, W), for any height and width.
+
+    in_channels: C. channels: width of each level, finest first; each level halves the resolution of the one before.
+    encoder_blocks, decoder_blocks: residual blocks at each level but the coarsest, which has middle_blocks.
+    attention: self-attention at the coarsest level, after its first block. features: size of the noise embedding.
+    Any second argument that grows slowly with the noise will do; a preconditioned prior passes log(sigma) / 4.
+    The output starts at zero. Sizes that do not halve often enough are padded by their edge, and cropped again.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 48, 96),
+        encoder_blocks: Sequence[int] = (0, 1),
+        middle_blocks: int = 2,
+        decoder_blocks: Sequence[int] = (1, 1),
+        attention: bool = True,
+        features: int = 128,
+    ):
+        super().__init__()
+        if not len(channels) - 1 == len(encoder_blocks) == len(decoder_blocks):
+            raise ValueError(
+                f"encoder_blocks and decoder_blocks need one number for each of the {len(channels) - 1} levels above "
+                f"the coarsest, got {len(encoder_blocks)} and {len(decoder_blocks)}"
+            )
+        self.config = {
+            "in_channels": in_channels,
+            "channels": list(channels),
+            "encoder_blocks": list(encoder_blocks),
+            "middle_blocks": middle_blocks,
+            "decoder_blocks": list(decoder_blocks),
+            "attention": attention,
+            "features": features,
+        }
+        steps = list(pairwise(channels))
+        self.embedding = NoiseEmbedding(features)
+        self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            stack(count, width, features) for count, width in zip(encoder_blocks, channels, strict=False)
+        )
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
+        self.middle = stack(middle_blocks, channels[-1], features)
+        self.attention = SelfAttention(channels[-1]) if attention else None
+        self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)
+        self.decoder = nn.ModuleList(
+            stack(count, width, features) for count, width in zip(decoder_blocks, channels, strict=False)
+        )
+        self.norm_out = group_norm(channels[0])
+        self.conv_out = start_at_zero(nn.Conv2d(channels[0], in_channels, 3, padding=1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        multiple = 2 ** len(self.down)
+        bottom, right = -height % multiple, -width % multiple
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        return self.same_size(x, noise)[..., :height, :width]
+
+    def same_size(self, x: Tensor, noise: Tensor) -> Tensor:
+        """The network on an image whose height and width halve at every level."""
+        embedding = self.embedding(noise)
+        hidden = self.conv_in(x)
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            for block in blocks:
+                hidden = block(hidden, embedding)
+            skips.append(hidden)
+            hidden = down(hidden)
+        for position, block in enumerate(self.middle):
+            hidden = block(hidden, embedding)
+            if position == 0 and self.attention is not None:
+                hidden = self.attention(hidden)
+        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            hidden = skips.pop() + F.pixel_shuffle(up(hidden), 2)
+            for block in blocks:
+                hidden = block(hidden, embedding)
+        return self.conv_out(F.silu(self.norm_out(hidden)))
+
+
+def stack(count: int, channels: int, features: int) -> nn.ModuleList:
+    """`count` residual blocks of one width."""
+    return nn.ModuleList(ResidualBlock(channels, features) for _ in range(count))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation over groups of about 16 channels."""
+    return nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
+
+
+def start_at_zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """The same layer with weight and bias set to zero, so that a residual branch begins as the identity."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
