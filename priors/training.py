@@ -101,7 +101,7 @@ def noise_levels(schedule: Schedule, step: int) -> Tensor:
     log_sigma = torch.cat(
         [low + (high - low) * quantiles(uniform), math.log(schedule.sigma_median) + schedule.sigma_spread * normal]
     )
-    return log_sigma.clamp(low, high).exp()
+    return log_sigma.exp().clamp(*schedule.sigma_range)
 
 
 def batch_of(data: Tensor, schedule: Schedule, step: int) -> Tensor:
@@ -229,7 +229,8 @@ def fit(
         evaluate(run, schedule, held_out, log)
         run.save(checkpoint)
     run.stopped = bool(stopped)
-    if progress:
+    if progress and run.step > first:
+        print_progress(run, schedule, (run.step - first) * schedule.batch / (run.seconds - already))
         print(file=sys.stderr)
     return run
 
@@ -237,10 +238,13 @@ def fit(
 def start(data: Tensor, schedule: Schedule, network: Mapping[str, object], device: str) -> Run:
     """A run at its first step: network as the seed draws it, mean and standard deviation as the data have them."""
     values = data.double() / (255 if data.dtype == torch.uint8 else 1)
+    mean, std = values.mean().item(), values.std().item()
+    if not (math.isfinite(mean) and std > 0):
+        raise ValueError(f"data must be finite and vary, got images of mean {mean:g} and standard deviation {std:g}")
     design = {
         "network": {"in_channels": data.shape[1], **network},
-        "mean": values.mean().item(),
-        "std": values.std().item(),
+        "mean": mean,
+        "std": std,
         "image_shape": data.shape[1:],
         "sigma_range": schedule.sigma_range,
     }

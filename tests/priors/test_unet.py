@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from priors.unet import UNet
+
+
+def random_unet(**options: object) -> UNet:
+    """A network whose every parameter is drawn, so that no branch is silent as it is at the start of a training."""
+    random = torch.Generator().manual_seed(0)
+    network = UNet(**{"channels": (4, 8), "encoder_blocks": (1,), "decoder_blocks": (1,), "features": 16, **options})
+    for parameter in network.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=random)
+    return network.double()
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_starts_at_zero():
+    assert torch.equal(UNet()(torch.randn(2, 1, 28, 28), torch.zeros(2)), torch.zeros(2, 1, 28, 28))
+
+
+def test_default_fits_in_eight_megabytes():
+    assert 4 * sum(parameter.numel() for parameter in UNet().parameters()) <= 8_000_000
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1), (12, 6)])
+@pytest.mark.parametrize("attention", [True, False])
+def test_any_size(size, attention):
+    network = random_unet(
+        in_channels=3, channels=(4, 8, 8), encoder_blocks=(0, 1), decoder_blocks=(1, 1), attention=attention
+    )
+    assert network(images(2, 3, *size), torch.zeros(2).double()).shape == (2, 3, *size)
+
+
+def test_odd_size_is_padded_by_its_edge():
+    network, x = random_unet(), images(1, 1, 7, 8)
+    padded = torch.cat([x, x[..., -1:, :]], dim=-2)
+    assert torch.equal(network(x, torch.zeros(1).double()), network(padded, torch.zeros(1).double())[..., :7, :])
+
+
+def test_items_do_not_mix():
+    network, x, noise = random_unet(), images(3, 1, 8, 8), images(3)
+    alone = torch.cat([network(x[i : i + 1], noise[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(network(x, noise), alone)
+
+
+def test_listens_to_the_noise_level():
+    network, x = random_unet(), images(1, 1, 8, 8)
+    at_small, at_large = (network(x, torch.tensor([level]).double()) for level in (-1.5, 1.0))
+    assert not torch.allclose(at_small, at_large)
+
+
+def test_attention_reaches_across_the_image():
+    # One block reaches 2 * (2 + 2 + ...) pixels around; the far corner of a wide image feels attention alone.
+    for attention in (True, False):
+        network = random_unet(attention=attention, encoder_blocks=(0,), decoder_blocks=(0,), middle_blocks=1)
+        # Group statistics are global as well: freeze them, to leave attention as the only way.
+        for module in network.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                module.forward = lambda hidden: hidden
+        x = images(1, 1, 4, 64).requires_grad_()
+        network(x, torch.zeros(1).double())[0, 0, 0, 0].backward()
+        assert bool(x.grad[..., -1].abs().max() > 0) == attention
+
+
+def test_derivatives_in_both_modes_agree():
+    network, x, noise = random_unet(), images(2, 1, 8, 8), images(2)
+    u, v = images(4, 1, 8, 8).split(2)
+    forward = torch.func.jvp(lambda z: network(z, noise), (x,), (u,))[1]
+    backward = torch.func.vjp(lambda z: network(z, noise), x)[1](v)[0]
+    step = 1e-6
+    numeric = (network(x + step * u, noise) - network(x - step * u, noise)) / (2 * step)
+    torch.testing.assert_close(forward, numeric, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((backward * u).sum(), (forward * v).sum())
+
+
+def test_levels_and_blocks_must_agree():
+    with pytest.raises(ValueError, match="one number for each of the 2 levels above the coarsest, got 1 and 2"):
+        UNet(channels=(4, 8, 8), encoder_blocks=(1,), decoder_blocks=(1, 1))
+
+
+def test_config_rebuilds_the_network():
+    network = random_unet()
+    again = UNet(**network.config).double()
+    again.load_state_dict(network.state_dict())
+    x, noise = images(1, 1, 8, 8), images(1)
+    assert torch.equal(network(x, noise), again(x, noise))
