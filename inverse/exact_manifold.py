@@ -6,6 +6,7 @@ with a maximum-entropy prior it is p(y | m) d vol(m) (Li et al. 2025, Theorem 6.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -58,7 +59,7 @@ class ManifoldPosterior:
     ) -> None:
         prior, uniform = _unwrap(prior)
         manifold = prior.manifold
-        if manifold.axes is None or manifold.dim > 3:
+        if not manifold.axes or manifold.dim > 3:
             raise ValueError(
                 f"prior must be on a manifold with a chart of at most 3 coordinates to be integrated, got {manifold!r}"
             )
@@ -95,14 +96,12 @@ class ManifoldPosterior:
         second = self._expectation(lambda m: (m - shift) ** 2)
         return (second - (center - shift) ** 2).clamp_min(0).sqrt().to(self.y.real.dtype)
 
-    def _expectation(self, function) -> Tensor:
+    def _expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """sum_k w_k function(m_k), (B, *image_shape), float64."""
         weights = self.log_weights.exp()
-        total = 0
-        for part in torch.arange(len(self._u)).split(self._rows()):
-            values = function(self.prior.manifold.point(self._u[part])).to(weights)
-            total = total + (weights[:, part] @ values.flatten(1))
-        return total.reshape(-1, *self.prior.image_shape)
+        parts = zip(weights.split(self._rows(), dim=1), self._u.split(self._rows()), strict=True)
+        sums = [w @ function(self.prior.manifold.point(u)).to(w).flatten(1) for w, u in parts]
+        return torch.stack(sums).sum(0).reshape(-1, *self.prior.manifold.image_shape)
 
     def _refine(self, count: int) -> None:
         previous = None

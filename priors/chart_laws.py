@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priors.charts import draw, lattice
-from priors.manifolds import Circle, LogDensity, Sphere, Submanifold
+from .charts import draw, lattice
+from .manifolds import Circle, LogDensity, Sphere, Submanifold
 
 SPACING = 0.85
 COARSE = 16
@@ -44,10 +44,16 @@ class ChartLaw:
         self.node_values = values
         self.log_normaliser = float((values + weights.log()).logsumexp(0))
         if not math.isfinite(self.log_normaliser):
-            raise ValueError(f"log_density must be finite somewhere and never NaN, got a total of {self.log_normaliser}")
+            raise ValueError(f"log_density must be finite somewhere and never NaN, got a sum of {self.log_normaliser}")
         spread = float(values.max() - values[values.isfinite()].min())
         self.cut = CUT + min(spread, 60.0)
         self._tables: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def log_values(self, u: Tensor) -> Tensor:
         """Logarithm of density times volume element at coordinates u (..., dim), (...)."""
@@ -204,6 +210,10 @@ class PolarLaw(ChartLaw):
 
     POLAR, AZIMUTH = 64, 48
 
+    def __init__(self, sphere: Sphere, log_density: LogDensity, nodes: int | None) -> None:
+        super().__init__(sphere, log_density, nodes)
+        self.radius, self.density = sphere.radius, log_density
+
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
         def evaluate(a: Tensor, s: Tensor) -> Tensor:
             offset, exponent, _ = self._nodes_about(a, s)
@@ -224,7 +234,7 @@ class PolarLaw(ChartLaw):
 
     def _nodes_about(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """m_j - x (B, k, 3), exponents (B, k), and what these leave out, -(|x| - r)^2 / (2 sigma^2), (B,)."""
-        radius = self.manifold.radius
+        radius = self.radius
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         unit = self.manifold.project(x) / radius
         strength = radius * norm / sigma**2
@@ -237,7 +247,7 @@ class PolarLaw(ChartLaw):
         directions = polar.cos()[:, :, None, None] * unit[:, None, None] + polar.sin()[:, :, None, None] * ring[:, None]
         points = radius * directions.flatten(1, 2)
         exponent = (log_weight[:, :, None] + math.log(2 * math.pi / self.AZIMUTH)).expand(-1, -1, self.AZIMUTH)
-        exponent = exponent.flatten(1) + self.log_density(points) + 2 * math.log(radius)
+        exponent = exponent.flatten(1) + self.density(points) + 2 * math.log(radius)
         radial = -(((norm - radius) / sigma) ** 2)[:, 0] / 2
         return points - x[:, None], exponent, radial
 
@@ -257,9 +267,9 @@ def chart_law(manifold: Submanifold, log_density: LogDensity | None, nodes: int 
     """The quadrature that fits a manifold of vectors, or ValueError where there is none."""
     if type(manifold) is Sphere and manifold.dim == 1:
         manifold = Circle(manifold.radius)
-    if isinstance(manifold, Sphere) and manifold.dim == 2:
+    if isinstance(manifold, Sphere) and manifold.dim == 2 and log_density is not None:
         return PolarLaw(manifold, log_density, nodes)
-    if manifold.axes is None or not all(axis.periodic for axis in manifold.axes) or manifold.dim > 3:
+    if not manifold.axes or not all(axis.periodic for axis in manifold.axes) or manifold.dim > 3:
         raise ValueError(
             f"log_density on {manifold!r} must be None, VonMisesFisher or, on a product, Factorised into such: other "
             "densities are integrated on charts of at most three periodic coordinates and on S^2 only"

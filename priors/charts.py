@@ -29,8 +29,8 @@ def axis_rule(axis: Axis, count: int) -> tuple[Tensor, Tensor]:
     if axis.periodic:
         nodes = axis.low + torch.arange(count, dtype=torch.float64) * (length / count)
         return nodes, torch.full((count,), length / count, dtype=torch.float64)
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    return axis.low + torch.from_numpy(nodes + 1) * (length / 2), torch.from_numpy(weights) * (length / 2)
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(count))
+    return axis.low + (nodes + 1) * (length / 2), weights * (length / 2)
 
 
 def lattice(axes: Sequence[Axis], counts: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from priors.base import Prior, Sigma, sigma_per_item
+from .base import Prior, Sigma, sigma_per_item
 
 REFERENCES = ("autograd", "tweedie", "monte-carlo")
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from priors.base import Prior, Sigma, sigma_per_item
-from priors.chart_laws import chart_law
-from priors.manifolds import Embedded, Factorised, LogDensity, Product, Sphere, Submanifold, VonMisesFisher
-from priors.von_mises_fisher import VonMisesFisherLaw
+from .base import Prior, Sigma, sigma_per_item
+from .chart_laws import chart_law
+from .manifolds import Embedded, Factorised, LogDensity, Product, Sphere, Submanifold, VonMisesFisher
+from .von_mises_fisher import VonMisesFisherLaw
 
 
 class SmoothedLaw(Protocol):
@@ -37,7 +37,7 @@ class _ProductLaw:
 
     def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
         parts = zip(self.laws, self.manifold.split(x), strict=True)
-        return sum(law.log_prob(part, sigma) for law, part in parts)
+        return torch.stack([law.log_prob(part, sigma) for law, part in parts]).sum(0)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.cat([law.sample(n, generator) for law in self.laws], dim=-1)
@@ -52,16 +52,19 @@ def _law(manifold: Submanifold, log_density: LogDensity | Factorised | None, nod
         return _ProductLaw(manifold, [_law(m, f, nodes) for m, f in zip(manifold.factors, parts, strict=True)])
     if isinstance(manifold, Sphere) and (log_density is None or isinstance(log_density, VonMisesFisher)):
         return VonMisesFisherLaw(manifold, log_density)
+    if isinstance(log_density, Factorised):
+        raise ValueError(f"log_density may be Factorised on a Product alone, got it on {manifold!r}")
     return chart_law(manifold, log_density, nodes)
 
 
 def _log_density(manifold: Submanifold, log_density: LogDensity | Factorised | None, points: Tensor) -> Tensor:
     if log_density is None:
         return points.new_zeros(points.shape[:-1])
-    if not isinstance(log_density, Factorised):
-        return log_density(points)
-    factors = zip(manifold.factors, log_density.parts, manifold.split(points), strict=True)
-    return sum(_log_density(m, f, p) for m, f, p in factors)
+    if isinstance(log_density, Factorised):
+        manifold = cast(Product, manifold)  # `_law` refuses it on anything else
+        factors = zip(manifold.factors, log_density.parts, manifold.split(points), strict=True)
+        return torch.stack([_log_density(m, f, p) for m, f, p in factors]).sum(0)
+    return log_density(points)
 
 
 class Manifold(Prior):

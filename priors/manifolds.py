@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from priors.charts import ANGLE, Axis, lattice
+from .charts import ANGLE, Axis, lattice
 
 LogDensity = Callable[[Tensor], Tensor]
 
@@ -34,7 +34,7 @@ class Submanifold:
 
     dim: dimension n. image_shape: shape of a point, (d,) or (C, H, W). volume: n-dimensional. curvature: largest
     absolute principal curvature, the reciprocal of a length below which the manifold looks flat.
-    axes: coordinates of the chart, None where there is none. speeds: for charts that are periodic in every coordinate,
+    axes: coordinates of the chart, empty where there is none. speeds: for charts that are periodic in every coordinate,
     numbers c_i such that |point(u) - point(v)|^2 <= sum_i c_i^2 (u_i - v_i)^2.
     """
 
@@ -42,7 +42,7 @@ class Submanifold:
     image_shape: tuple[int, ...]
     volume: float
     curvature: float
-    axes: tuple[Axis, ...] | None = None
+    axes: tuple[Axis, ...] = ()
     speeds: tuple[float, ...] = ()
 
     def project(self, x: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class Submanifold:
 
         counts: nodes per coordinate. The rule converges faster than any power of counts for smooth integrands.
         """
-        if self.axes is None:
+        if not self.axes:
             raise ValueError(f"quadrature needs a manifold with a chart, got {self!r}")
         counts = [counts] * self.dim if isinstance(counts, int) else list(counts)
         if len(counts) != self.dim or min(counts) < 1:
@@ -317,7 +317,7 @@ class Product(Submanifold):
         self.image_shape = (sum(self.sizes),)
         self.volume = math.prod(m.volume for m in factors)
         self.curvature = max(m.curvature for m in factors)
-        if all(m.axes is not None for m in factors):
+        if all(m.axes for m in factors):
             self.axes = tuple(axis for m in factors for axis in m.axes)
         if all(m.speeds for m in factors):
             self.speeds = tuple(speed for m in factors for speed in m.speeds)
@@ -343,7 +343,8 @@ class Product(Submanifold):
         return torch.cat([m.coordinates(p) for m, p in zip(self.factors, self.split(point), strict=True)], dim=-1)
 
     def log_element(self, u: Tensor) -> Tensor:
-        return sum(m.log_element(v) for m, v in zip(self.factors, self._coordinates_of(u), strict=True))
+        parts = zip(self.factors, self._coordinates_of(u), strict=True)
+        return torch.stack([m.log_element(v) for m, v in parts]).sum(0)
 
     def uniform(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.cat([m.uniform(n, generator) for m in self.factors], dim=-1)
@@ -448,7 +449,7 @@ class InCoordinates:
     """
 
     def __init__(self, manifold: Submanifold, log_density: LogDensity) -> None:
-        if manifold.axes is None:
+        if not manifold.axes:
             raise ValueError(f"manifold must have a chart, got {manifold!r}")
         self.manifold, self.log_density = manifold, log_density
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from priors.base import Prior, Sigma, sigma_per_item
+from .base import Prior, Sigma, sigma_per_item
 
 METHODS = ("tempered", "cancelled")
 
@@ -61,12 +61,8 @@ class MaximumEntropy(Prior):
         self.prior, self.alpha, self.method = prior, float(alpha), method
         self.sigma_ref, self.pairs, self.seed = float(sigma_ref), int(pairs), int(seed)
         self.image_shape, self.sigma_range = prior.image_shape, prior.sigma_range
+        self.evaluations, self.draws = (1, 0) if method == "tempered" else (1 + 2 * self.pairs, self.pairs)
         self.calls = 0
-
-    @property
-    def evaluations(self) -> int:
-        """Denoiser calls for one score."""
-        return 1 if self.method == "tempered" else 1 + 2 * self.pairs
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """The wrapped prior's denoiser."""
@@ -75,11 +71,6 @@ class MaximumEntropy(Prior):
     def displacement(self, x: Tensor, sigma: Sigma) -> Tensor:
         """D(x) - x of the wrapped prior; unlike its own score times sigma^2, it keeps the density."""
         return self.prior.displacement(x, sigma)
-
-    @property
-    def draws(self) -> int:
-        """White noise fields, each like x, that one score takes."""
-        return 0 if self.method == "tempered" else self.pairs
 
     def stiffness(self, sigma: float) -> float:
         """That of the wrapped prior, tempered as the score is."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from priors.base import Prior, Sigma, sigma_per_item
+from .base import Prior, Sigma, sigma_per_item
 
 ErrorField = Callable[[Tensor, Sigma], Tensor]
 
@@ -27,16 +27,7 @@ class Perturbed(Prior):
             raise TypeError(f"error must be callable as error(x, sigma), got {type(error).__name__}")
         self.prior, self.error = prior, error
         self.image_shape, self.sigma_range = prior.image_shape, prior.sigma_range
-
-    @property
-    def evaluations(self) -> int:
-        """Denoiser calls for one score."""
-        return self.prior.evaluations
-
-    @property
-    def draws(self) -> int:
-        """White noise fields, each like x, that one score takes."""
-        return self.prior.draws
+        self.evaluations, self.draws = prior.evaluations, prior.draws
 
     def stiffness(self, sigma: float) -> float:
         """That of the wrapped prior."""

@@ -16,8 +16,8 @@ import math
 import torch
 from torch import Tensor
 
-from priors.bessel import log_mean_exp, resultant_over_t
-from priors.manifolds import Sphere, VonMisesFisher, interpolate
+from .bessel import log_mean_exp, resultant_over_t
+from .manifolds import Sphere, VonMisesFisher, interpolate
 
 
 class VonMisesFisherLaw:

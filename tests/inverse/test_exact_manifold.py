@@ -10,8 +10,7 @@ from scipy.special import ive
 import operators
 from inverse import Posterior
 from inverse.exact_manifold import ManifoldPosterior
-from priors import GaussianMixture, MaximumEntropy, Perturbed
-from priors.manifold import Manifold
+from priors import GaussianMixture, Manifold, MaximumEntropy, Perturbed
 from priors.manifolds import Circle, Ellipse, Embedded, Product, Sphere, Torus, VonMisesFisher
 
 DOUBLE = torch.float64

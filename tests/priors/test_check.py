@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from priors import Perturbed
+from priors import Manifold, Perturbed, check_score
 from priors.base import Prior
-from priors.check import check_score
-from priors.manifold import Manifold
 from priors.manifolds import Circle, VonMisesFisher
 
 DOUBLE = torch.float64

@@ -6,9 +6,8 @@ import pytest
 import torch
 from scipy.special import ive
 
+from priors import Manifold, check_score
 from priors.base import Prior
-from priors.check import check_score
-from priors.manifold import Manifold
 from priors.manifolds import (
     Circle,
     Ellipse,
@@ -298,6 +297,7 @@ def test_radius_is_the_root_mean_square_distance_from_the_mean():
         (lambda: Manifold(Circle(), 3), TypeError, "log_density must be None or callable on points, got int"),
         (lambda: Manifold(Circle(), VMF3), ValueError, "direction must have 2 entries"),
         (lambda: Manifold(Sphere(3), ripple), ValueError, "log_density on Sphere.* must be None, VonMisesFisher"),
+        (lambda: Manifold(Circle(), Factorised(VMF2)), ValueError, "log_density may be Factorised on a Product alone"),
         (lambda: Manifold(Circle(), lambda p: p), ValueError, r"log_density must map points \(\.\.\., 2\)"),
         (lambda: Manifold(Circle(), ripple, nodes=0), ValueError, "nodes must be a positive integer, got 0"),
         (lambda: Manifold(Product(Circle()), Factorised(None, None)), ValueError, "log_density must have 1 parts"),

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from priors import MaximumEntropy, Perturbed
-from priors.manifold import Manifold
+from priors import Manifold, MaximumEntropy, Perturbed
 from priors.manifolds import Circle, VonMisesFisher
 
 DOUBLE = torch.float64

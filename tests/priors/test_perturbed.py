@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from priors import MaximumEntropy, Perturbed
-from priors.manifold import Manifold
+from priors import Manifold, MaximumEntropy, Perturbed
 from priors.manifolds import Circle, VonMisesFisher
 
 PRIOR = Manifold(Circle(), VonMisesFisher([1.0, 0.0], 4.0))
