@@ -17,8 +17,8 @@ from torch import Tensor
 
 import operators
 from inverse import images
-from inverse.reconstruct import reconstruct
 from inverse.driver import Sampler
+from inverse.reconstruct import reconstruct
 from inverse.samples import Samples
 from priors import Prior
 

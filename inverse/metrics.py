@@ -88,7 +88,7 @@ def attainable_level(n: int, level: float) -> float:
     return min(level, (n - 1) / (n + 1))
 
 
-def coverage(samples: Samples | Tensor, truth: Tensor, level: float = 0.9, tolerance: float = 0.0) -> Tensor:
+def coverage(samples: Samples | Tensor, truth: Tensor, level: float = 0.9, grid: float | None = None) -> Tensor:
     """Share of each image's pixels whose truth lies in the central credible interval of the samples.
 
     With n draws from the exact posterior the truth is exchangeable with them, so its rank among them is uniform on
@@ -97,11 +97,14 @@ def coverage(samples: Samples | Tensor, truth: Tensor, level: float = 0.9, toler
     both intervals, weighted so that the expectation is exactly `level`. The widest interval, k = 1, covers
     (n - 1)/(n + 1): that is all that can be had of a higher level. Sixteen draws and level 0.9 give k = 0.85 < 1, so
     calibrated draws show 15/17 = 0.882 there, and `attainable_level` says so. The naive interval between the 5% and
-    95% quantiles of the draws would show (0.9 * 15)/17 = 0.794 and look overconfident.
+    95% quantiles of the draws would show 0.9 * 15/17 = 0.794 and look overconfident.
 
-    samples: (n, B, *image_shape) with n >= 2, truth: (B, *image_shape). tolerance: a truth this close to the
-    interval counts as inside; half a grey level, 1/510, is right for 8-bit truths. Returns (B,).
-    Exact in expectation for 1/(n + 1) <= level <= (n - 1)/(n + 1) and laws without atoms; ties count as inside.
+    Where draws equal the truth its rank is any of several, and counts by the mean over them: so the expectation stays
+    exact for laws with atoms too, such as a black background. grid: spacing of the truth's values, 1/255 for 8-bit
+    pictures, on which samples and truth are then compared; None compares them as they are.
+
+    samples: (n, B, *image_shape) with n >= 2, truth: (B, *image_shape). Returns (B,).
+    Exact in expectation for 1/(n + 1) <= level <= (n - 1)/(n + 1).
     """
     x = samples.x if isinstance(samples, Samples) else samples
     if x.ndim != truth.ndim + 1:
@@ -110,10 +113,15 @@ def coverage(samples: Samples | Tensor, truth: Tensor, level: float = 0.9, toler
     n = len(x)
     k = (1 - attainable_level(n, level)) * (n + 1) / 2
     k = round(k, 9)  # 0.9 and 19 draws are k = 1, not 0.9999999999999998
-    depth = n - torch.maximum((x < truth - tolerance).sum(0), (x > truth + tolerance).sum(0))
+    if grid is not None:
+        x, truth = (x / grid).round(), (truth / grid).round()
+    # hits[r]: by how much a truth of rank r (draws below it) is covered, the weighted mean of two intervals
+    depth = torch.minimum(torch.arange(n + 1), n - torch.arange(n + 1))
     inner = k - math.floor(k)
     hits = (1 - inner) * (depth >= math.floor(k)).double() + inner * (depth >= math.floor(k) + 1).double()
-    return hits.flatten(1).mean(1).to(truth.dtype)
+    total = torch.cat([torch.zeros(1, dtype=torch.float64), hits.cumsum(0)]).to(x.device)
+    below, equal = (x < truth).sum(0), (x == truth).sum(0)
+    return ((total[below + equal + 1] - total[below]) / (equal + 1)).flatten(1).mean(1).to(truth.dtype)
 
 
 def sliced_wasserstein(

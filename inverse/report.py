@@ -14,8 +14,7 @@ from inverse import metrics
 from inverse.samples import Samples
 
 LEVEL = 0.9
-# Truths are pictures of 8 bits: one that differs by half a grey level from a sample may be the same number.
-GREY_LEVEL = 1 / 255
+GREY_LEVEL = 1 / 255  # spacing of the values of a picture of 8 bits, which truths are
 
 
 def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dict[str, str | float]:
@@ -35,7 +34,7 @@ def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dic
         "PSNR": metrics.psnr(samples.mean, truth).mean().item(),
         "SSIM": metrics.ssim(samples.mean, truth).mean().item() if comparable else nan,
         "residual": metrics.residual_ratio(samples.x, samples.y, physics).mean().item() if gaussian else nan,
-        "coverage 90%": metrics.coverage(samples, truth, LEVEL, GREY_LEVEL / 2).mean().item() if n > 1 else nan,
+        "coverage 90%": metrics.coverage(samples, truth, LEVEL, GREY_LEVEL).mean().item() if n > 1 else nan,
         "expected": metrics.attainable_level(n, LEVEL) if n > 1 else nan,
         "NFE": samples.nfe,
         "seconds": samples.seconds,

@@ -42,7 +42,7 @@ def test_shapes_must_match(metric):
 
 
 def test_the_residual_of_the_truth_is_that_of_the_noise():
-    """|noise|^2 / sigma^2 is chi-square of m degrees: its root over sqrt(m) is 1 within 4 / sqrt(2m), 4 standard errors."""
+    """|noise|^2 / sigma^2 is chi-square of m degrees, so its root over sqrt(m) has standard error 1 / sqrt(2m): four."""
     x = torch.rand(2, 1, 32, 32, generator=generator())
     for name, options, m in [
         ("denoising", {}, 1024),
@@ -99,12 +99,22 @@ def test_overconfident_draws_do_not_cover():
     assert metrics.coverage(draws, truth, 0.9).item() < 0.2
 
 
-def test_tolerance_counts_a_near_truth_as_inside():
-    draws = torch.zeros(19, 1, 2)
-    truth = torch.tensor([[0.002, 0.001]])
-    assert metrics.coverage(draws, truth).item() == 0
-    assert metrics.coverage(draws, truth, tolerance=0.0015).item() == 0.5
-    assert metrics.coverage(draws, torch.zeros(1, 2)).item() == 1  # ties are inside
+def test_coverage_is_exact_for_laws_with_atoms():
+    """An exponential law cut at 2 and rounded to eight values, a quarter of which are 0: standard error as above."""
+    draws = torch.empty(16, 1, 20_000).exponential_(generator=generator(1)).clamp(max=2)
+    truth = torch.empty(1, 20_000).exponential_(generator=generator(2)).clamp(max=2)
+    truth = (truth * 4).round() / 4
+    covered = metrics.coverage(draws, truth, 0.5, grid=0.25).item()
+    assert covered == pytest.approx(0.5, abs=5 * math.sqrt(0.25 / 20_000))
+
+
+def test_draws_that_all_equal_the_truth_say_nothing_about_calibration():
+    """Every rank is equally possible, so the coverage is the expected one."""
+    assert metrics.coverage(torch.zeros(19, 1, 4), torch.zeros(1, 4)).item() == pytest.approx(0.9)
+    assert metrics.coverage(torch.zeros(16, 1, 4), torch.zeros(1, 4)).item() == pytest.approx(15 / 17)
+    near = torch.full((1, 4), 0.001)
+    assert metrics.coverage(torch.zeros(19, 1, 4), near).item() == 0
+    assert metrics.coverage(torch.zeros(19, 1, 4), near, grid=1 / 255).item() == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, float("nan")])
