@@ -90,7 +90,7 @@ def main() -> int:
         fashion_mnist.read(split, options.data) for split in ("train", "held-out")
     )
     training, held_out = training.float() / 255, held_out.float() / 255
-    judged, draws, epochs = (1000, 500, 2) if options.quick else (10_000, 2000, 5)
+    judged, draws, epochs = (1000, 500, 3) if options.quick else (10_000, 2000, 5)
     # Held-out images are in random order, so that the first ones are as good as any.
     rows = denoising(prior, training, held_out[:judged], seed)
     print("\n" + denoising_table(rows))
