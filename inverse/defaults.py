@@ -12,10 +12,9 @@ def noise_in_image(posterior: Posterior) -> float:
     return float(posterior.curvature.max()) ** -0.5
 
 
-def sigma_max(posterior: Posterior) -> float:
-    """Largest level: the prior's own, or 7 times its radius, where X + sigma Z is Gaussian to within KL 0.01."""
-    largest = posterior.prior.sigma_range[1]
-    return min(largest, 7 * posterior.prior.radius(posterior.image_shape))
+def sigma_max(posterior: Posterior, radii: float = 7) -> float:
+    """Largest level: so many radii of the prior, but at most its own; X + sigma Z at 7 is Gaussian to within KL 0.01."""
+    return min(posterior.prior.sigma_range[1], radii * posterior.prior.radius(posterior.image_shape))
 
 
 def sigma_min(posterior: Posterior, fraction: float) -> float:

@@ -149,7 +149,7 @@ class _Run:
         self, sampler: Sampler, posterior: Posterior, n: int, seed: int, chunk_size: int | None, checkpoint: str | Path | None
     ) -> None:
         self.sampler, self.posterior, self.seed = sampler, posterior, seed
-        self.device, self.dtype = posterior.y.device, posterior.y.real.dtype
+        self.device, self.dtype = posterior.y.device, posterior.y.dtype
         self.shape = (n * len(posterior), *posterior.image_shape)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.levels = sampler.levels
@@ -213,8 +213,7 @@ class _Run:
         """Digest of all that determines the samples."""
         problem = json.dumps([self.sampler.name, dataclasses.asdict(self.sampler), self.shape, self.seed])
         digest = hashlib.sha256(problem.encode())
-        y = self.posterior.y
-        digest.update((torch.view_as_real(y) if y.is_complex() else y).cpu().numpy().tobytes())
+        digest.update(self.posterior.y.cpu().numpy().tobytes())
         return digest.hexdigest()
 
 

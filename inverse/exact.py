@@ -52,11 +52,11 @@ class MixturePosterior:
         if sigma is None:
             noise = type(getattr(physics, "noise_model", None)).__name__
             raise ValueError(f"physics must have Gaussian noise above 0 for an exact mixture posterior, got {noise}")
-        self.image_shape, self.dtype = prior.image_shape, y.real.dtype
+        self.image_shape, self.dtype = prior.image_shape, y.dtype
         self._prior = prior
         self._noise = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).expand(len(y))
         self._matrix = _dense(physics, self.image_shape, y.device)
-        self._y = _real(y).to(torch.float64)
+        self._y = y.flatten(1).double()
         self._gains = _Gains(prior, self._matrix)
         self._posterior_moments()
 
@@ -189,16 +189,11 @@ class _Gains:
 
 
 def _dense(physics: Physics, image_shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """The real matrix of a linear physics, (m, d), in float64."""
+    """The matrix of a linear physics, (m, d), in float64."""
     d = math.prod(image_shape)
     if d > MAX_PIXELS:
         raise ValueError(f"physics must have at most {MAX_PIXELS} pixels for an exact mixture posterior, got {d}")
     columns = []
     for block in torch.eye(d, device=device).split(512):
-        columns.append(_real(physics.A(block.reshape(-1, *image_shape))).double())
+        columns.append(physics.A(block.reshape(-1, *image_shape)).flatten(1).double())
     return torch.cat(columns).T.contiguous()
-
-
-def _real(y: Tensor) -> Tensor:
-    """Measurements as flat real vectors (B, m): complex ones as real and imaginary parts."""
-    return (torch.view_as_real(y) if y.is_complex() else y).flatten(1)

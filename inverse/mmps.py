@@ -34,7 +34,8 @@ class MMPS(Sampler):
     steps: levels from sigma_max to sigma_min (image units), one denoiser call each.
     iterations: of conjugate gradients, at most; each costs one vector-Jacobian product of the denoiser.
     tolerance: relative residual at which a chain's conjugate gradients stop.
-    eta: 0 for the deterministic probability flow, 1 for the stochastic reverse diffusion.
+    eta: 0 for the deterministic probability flow, 1 for the reverse diffusion; more lets chains forget what the Gaussian
+    approximation got wrong at high noise, and needs more steps (the chain's noise is renewed at rate 1 + eta^2).
 
     Exact, up to discretisation, for a Gaussian prior.
     """
@@ -52,12 +53,12 @@ class MMPS(Sampler):
     def resolve(self, posterior: Posterior) -> MMPS:
         return dataclasses.replace(
             self,
-            steps=self.steps or 50,
-            sigma_max=self.sigma_max or defaults.sigma_max(posterior),
+            steps=self.steps or 100,
+            sigma_max=self.sigma_max or defaults.sigma_max(posterior, radii=3),
             sigma_min=self.sigma_min or defaults.sigma_min(posterior, 0.05),
             iterations=self.iterations or 5,
             tolerance=self.tolerance or 1e-2,
-            eta=1.0 if self.eta is None else self.eta,
+            eta=2.5 if self.eta is None else self.eta,
         )
 
     @functools.cached_property
@@ -65,8 +66,10 @@ class MMPS(Sampler):
         return (*karras(self.sigma_max, self.sigma_min, self.steps), 0.0)
 
     def init(self, posterior: Posterior, noise: Tensor) -> State:
+        # around the mean of the image given y, not around 0, so that sigma_max need not dwarf the data
         x = self.sigma_max * noise
-        return State(x, torch.zeros_like(x))
+        x = x + self.denoise(posterior, x, self.sigma_max)
+        return State(x, x)
 
     def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
         levels = self.levels
@@ -84,48 +87,51 @@ class MMPS(Sampler):
             x = x.detach().requires_grad_()
             denoised = posterior.prior.denoise(x, sigma)
 
-        def covariance(v: Tensor) -> Tensor:
-            return sigma**2 * torch.autograd.grad(denoised, x, v, retain_graph=True)[0]
+        mean, noise = denoised.detach(), posterior.noise_variance
 
-        mean = denoised.detach()
-        noise = posterior.noise_variance
+        def system(u: Tensor) -> tuple[Tensor, Tensor]:
+            v = sigma**2 * torch.autograd.grad(denoised, x, physics.A_adjoint(u), retain_graph=True)[0]
+            return noise * u + physics.A(v), v
 
-        def system(u: Tensor) -> Tensor:
-            return noise * u + physics.A(covariance(physics.A_adjoint(u)))
-
-        u = conjugate_gradients(system, posterior.y - physics.A(mean), self.iterations, self.tolerance)
-        return mean + covariance(physics.A_adjoint(u))
+        return mean + conjugate_gradients(system, posterior.y - physics.A(mean), self.iterations, self.tolerance)
 
     def evaluations(self, posterior: Posterior) -> int:
-        return self.steps
+        return self.steps + 1
 
 
-def conjugate_gradients(system: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float) -> Tensor:
-    """Approximate solutions of system(u) = b, each item of the batch on its own: (N, ...) -> (N, ...).
+def conjugate_gradients(
+    system: Callable[[Tensor], tuple[Tensor, Tensor]], b: Tensor, iterations: int, tolerance: float
+) -> Tensor:
+    """L u for the approximate solution of M u = b, each item of the batch on its own.
 
-    An item stops at a relative residual of `tolerance`, or where rounding has cost the system its positivity; the
-    others go on without touching it, so that no item depends on its batch. (deepinv's stops all items at once.)
+    system: direction (N, ...) -> (M direction, L direction), L linear, so that L u costs no further product.
+    An item stops at a relative residual of `tolerance`, or where rounding has cost M its positivity; the others go on
+    without touching it, so that no item depends on its batch. (deepinv's stops all items at once.)
     """
-    u, residual = torch.zeros_like(b), b
-    direction, energy = b, _dot(b, b)
-    goal = tolerance**2 * energy
+    residual, direction, energy = b, b, _dot(b, b)
+    goal, solution = tolerance**2 * energy, 0.0
     for _ in range(iterations):
-        image = system(direction)
+        image, seen = system(direction)
         curvature = _dot(direction, image)
         active = (energy > goal) & (curvature > 0)
-        if not active.any():
-            break
         alpha = torch.where(active, energy / curvature, 0.0)
-        u = u + alpha * direction
+        solution = solution + _like(alpha, seen) * seen
         residual = residual - alpha * image
         previous, energy = energy, torch.where(active, _dot(residual, residual), energy)
         direction = residual + torch.where(active, energy / previous, 0.0) * direction
-    return u
+        if not bool((active & (energy > goal)).any()):
+            break
+    return solution
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Real inner product of each item, (N, 1, ..., 1)."""
-    return (a.conj() * b).real.flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def _like(alpha: Tensor, v: Tensor) -> Tensor:
+    """One number per item, shaped to multiply v."""
+    return alpha.reshape(-1, *[1] * (v.ndim - 1))
 
 
 def _lead(levels: tuple[float, ...], i: int) -> float:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import torch
 from deepinv.physics import Physics
 from torch import Tensor
 
 import operators
-from priors import Denoiser, GaussianMixture, MaximumEntropy
+from priors import Denoiser, GaussianMixture, Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior, Sigma
 
-if TYPE_CHECKING:
-    from operators import Likelihood
-
-    from .exact import ExactPosterior
+from .exact import ExactPosterior, MixturePosterior
+from .exact_manifold import ManifoldPosterior
 
 
 class Posterior:
@@ -49,7 +46,7 @@ class Posterior:
         return len(self.y)
 
     @functools.cached_property
-    def likelihood(self) -> Likelihood:
+    def likelihood(self) -> operators.Likelihood:
         """p(y | x) from the physics' noise model. Raises ValueError where there is no density."""
         return operators.likelihood(self.physics)
 
@@ -57,10 +54,9 @@ class Posterior:
     def curvature(self) -> Tensor:
         """Lipschitz constant of grad_x -log p(y | x): |A|^2 / s^2 for Gaussian noise s; () or (B, 1, ..., 1).
 
-        For other noise the Fisher information bounds it at the data: 1/b^2 for Laplace noise of scale b,
-        1/(gain y + s^2) with y at least one count for Poisson and Poisson-Gaussian noise.
+        For other noise it is |A|^2 times the largest Fisher information, judged at the data.
         """
-        information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.real.dtype, device=self.y.device)
+        information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.dtype, device=self.y.device)
         if information.ndim:
             information = information.reshape(-1, *[1] * len(self.image_shape))
         return self.sqnorm * information
@@ -68,7 +64,7 @@ class Posterior:
     @functools.cached_property
     def noise_variance(self) -> Tensor:
         """s^2 of Gaussian noise, () or one value per measurement, (B, 1, ..., 1) as y."""
-        variance = torch.as_tensor(self.likelihood.sigma, dtype=self.y.real.dtype, device=self.y.device) ** 2
+        variance = torch.as_tensor(self.likelihood.sigma, dtype=self.y.dtype, device=self.y.device) ** 2
         return variance.reshape(()) if variance.numel() == 1 else variance.reshape(-1, *[1] * (self.y.ndim - 1))
 
     @functools.cached_property
@@ -95,24 +91,25 @@ class Posterior:
         """The posterior without sampling error: what every sampler is judged by.
 
         GaussianMixture and Empirical priors with a linear physics and Gaussian noise: a mixture of Gaussians.
-        Manifold priors (and MaximumEntropy of one) with any likelihood: quadrature on the chart.
+        Manifold priors with any likelihood: quadrature on the chart; wrapped in MaximumEntropy, with the uniform
+        density; wrapped in Perturbed, without the error.
         Raises TypeError or ValueError, with the reason, for every other problem.
         """
         prior = self.prior
         if isinstance(prior, GaussianMixture):
-            from .exact import MixturePosterior
-
             return MixturePosterior(prior, self.physics, self.y)
-        from priors.manifold import Manifold
-
-        if isinstance(prior, Manifold) or (isinstance(prior, MaximumEntropy) and isinstance(prior.prior, Manifold)):
-            from .exact_manifold import ManifoldPosterior
-
+        if isinstance(_unwrapped(prior), Manifold):
             return ManifoldPosterior(prior, self.physics, self.y, self.likelihood)
         raise TypeError(
             "exact() knows the posterior of GaussianMixture, Empirical and Manifold priors only, "
             f"got {type(prior).__name__}"
         )
+
+
+def _unwrapped(prior: Prior) -> Prior:
+    while isinstance(prior, MaximumEntropy | Perturbed):
+        prior = prior.prior
+    return prior
 
 
 class _Chains(Posterior):

@@ -9,6 +9,7 @@ and the standard deviation s of the data, r = sqrt(sigma^2 + s^2), and the netwo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -41,6 +42,10 @@ class Preconditioned(Prior):
         self.std = float(std)
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.sigma_range = tuple(sigma_range)
+
+    def radius(self, image_shape: tuple[int, ...]) -> float:
+        """Root mean square distance of the training data from their mean, in units of the data."""
+        return self.std * math.prod(image_shape) ** 0.5
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """E[X | X + sigma Z = x]. x: (B, *image_shape), sigma: float, (B,) or (B, 1, 1, 1)."""

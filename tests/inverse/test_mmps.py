@@ -30,10 +30,10 @@ def test_conjugate_gradients_solve_and_stop_each_item_on_its_own():
     b = torch.randn(3, 5, generator=generator, dtype=torch.float64)
 
     def system(keep):
-        return lambda u: torch.einsum("nij,nj->ni", matrices[keep], u)
+        return lambda u: (torch.einsum("nij,nj->ni", matrices[keep], u), 2 * u)
 
     together = conjugate_gradients(system(slice(None)), b, 5, 1e-9)
-    torch.testing.assert_close(together, torch.linalg.solve(matrices, b))
+    torch.testing.assert_close(together, 2 * torch.linalg.solve(matrices, b))
     for i in range(3):
         alone = conjugate_gradients(system(slice(i, i + 1)), b[i : i + 1], 5, 1e-9)
         torch.testing.assert_close(together[i : i + 1], alone)
@@ -41,9 +41,9 @@ def test_conjugate_gradients_solve_and_stop_each_item_on_its_own():
 
 def test_conjugate_gradients_stop_where_the_system_is_not_positive():
     b = torch.tensor([[1.0, 1.0]])
-    u = conjugate_gradients(lambda u: u * torch.tensor([1.0, -2.0]), b, 5, 1e-6)
+    u = conjugate_gradients(lambda u: (u * torch.tensor([1.0, -2.0]), u), b, 5, 1e-6)
     assert torch.equal(u, torch.zeros(1, 2))
 
 
 def test_a_zero_right_hand_side_has_the_zero_solution():
-    assert torch.equal(conjugate_gradients(lambda u: 2 * u, torch.zeros(2, 3), 5, 1e-6), torch.zeros(2, 3))
+    assert torch.equal(conjugate_gradients(lambda u: (2 * u, u), torch.zeros(2, 3), 5, 1e-6), torch.zeros(2, 3))
