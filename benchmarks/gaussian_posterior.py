@@ -53,6 +53,7 @@ def methods() -> dict[str, Callable[[Posterior, int], Tensor]]:
         **ours,
         "deepinv DPS, 1000": lambda p, s: peers.dps(p, 1, s),
         "deepinv DPS annealed, 1000": lambda p, s: peers.dps(p, 1, s, guidance="annealed"),
+        "deepinv annealed Langevin guidance, 1000": lambda p, s: peers.ald(p, 1, s),
         "deepinv DiffPIR, 100": lambda p, s: peers.diffpir(p, 1, s),
         "deepinv DDRM, 100": lambda p, s: peers.ddrm(p, 1, s),
     }

@@ -31,7 +31,12 @@ SHAPE, COMPONENTS, BANDWIDTH = (1, 28, 28), 2000, 0.1
 OPERATORS = {"blur": {}, "inpainting": {"keep": 0.5}, "compressed-sensing": {"ratio": 0.1}}
 NOISES = (0.05, 0.5)
 # DDRM needs the singular values of the physics; DPS and DiffPIR take any linear one.
-PEERS = {"deepinv dps": (peers.dps, 1000), "deepinv diffpir": (peers.diffpir, 100), "deepinv ddrm": (peers.ddrm, 100)}
+PEERS = {
+    "deepinv dps": (peers.dps, 1000),
+    "deepinv annealed-langevin": (peers.ald, 1000),
+    "deepinv diffpir": (peers.diffpir, 100),
+    "deepinv ddrm": (peers.ddrm, 100),
+}
 
 
 def problem(prior: Empirical, operator: str, noise: float, seed: int, images: int) -> Posterior:
@@ -91,7 +96,8 @@ def bars(everything: dict[str, dict]) -> dict[str, bool]:
         mean = {name: float(torch.tensor(entry["values"]).mean()) for name, entry in results.items()}
         if key.endswith(f"noise {NOISES[0]}"):
             met[f"{key}: mmps within 1.3 floors"] = mean["mmps"] <= 1.3 * mean["floor"]
-        met[f"{key}: dps no worse than deepinv's"] = mean["dps"] <= mean["deepinv dps"]
+        for name in ("dps", "annealed-langevin"):
+            met[f"{key}: {name} no worse than deepinv's"] = mean[name] <= mean[f"deepinv {name}"]
     return met
 
 

@@ -35,7 +35,17 @@ def dps(posterior: Posterior, n: int, seed: int, steps: int = 1000, **options: o
     """deepinv.sampling.DPS."""
     denoiser = Guarded(posterior.prior)
     generator = torch.Generator().manual_seed(seed)
-    model = deepinv.sampling.DPS(denoiser, num_steps=steps, dtype=torch.float32, rng=generator, **options)
+    model = deepinv.sampling.DPS(denoiser, num_steps=steps, rng=generator, **options)
+    return _draw(lambda y: model(y, posterior.physics, seed=seed), posterior, n)
+
+
+def ald(posterior: Posterior, n: int, seed: int, steps: int = 1000) -> Tensor:
+    """deepinv's annealed Langevin guidance (Jalal et al. 2021) in its variance-exploding diffusion, by Euler steps."""
+    timesteps = torch.linspace(1, 0.001, steps + 1, dtype=torch.float64)  # the last of them calls no denoiser
+    solver = deepinv.sampling.EulerSolver(timesteps=timesteps, rng=torch.Generator().manual_seed(seed))
+    diffusion = deepinv.sampling.VarianceExplodingDiffusion()
+    fidelity = deepinv.sampling.ALDDataFidelity()
+    model = deepinv.sampling.PosteriorDiffusion(fidelity, Guarded(posterior.prior), diffusion, solver)
     return _draw(lambda y: model(y, posterior.physics, seed=seed), posterior, n)
 
 

@@ -3,7 +3,7 @@
 Song and Ermon, "Generative modeling by estimating gradients of the data distribution", NeurIPS 2019, Algorithm 1; the
 likelihood is smoothed with the level as in Jalal et al. 2021. At level sigma
 
-    x' = x + h [score(x, sigma) + grad log p_sigma(y | x)] + sqrt(2 h) (z + z_last)/2,
+    x' = x + h [score(x, sigma) + grad log p_sigma(y | x)] + sqrt(h / 2) (z + z_last),
 
 where p_sigma(y | x) has the noise variance s^2 + sigma^2 |A|^2. Averaging each noise with the one before (Leimkuhler
 and Matthews 2013) makes the variance of a Gaussian target exact at any stable h; Euler-Maruyama inflates it by h L / 2.
@@ -70,7 +70,7 @@ class AnnealedLangevin(Sampler):
         at = state.x if operators.is_linear(posterior.physics) else denoised
         drift = score + smoothing * posterior.likelihood.score(at, posterior.y)
         h = self.step_size / (posterior.prior.stiffness(sigma) + smoothing * posterior.curvature)
-        return State(state.x + h * drift + (2 * h) ** 0.5 * (noise[0] + state.memory) / 2, noise[0])
+        return State(state.x + h * drift + (h / 2) ** 0.5 * (noise[0] + state.memory), noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
         return posterior.prior.denoise(state.x, self.sigma_min)

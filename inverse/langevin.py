@@ -81,7 +81,7 @@ class Langevin(Sampler):
         at = denoised if self.likelihood_at == "denoised" else state.x
         drift = score + posterior.likelihood.score(at, posterior.y)
         h = self.step_size / (posterior.prior.stiffness(self.sigma) + posterior.curvature)
-        return State(state.x + h * drift + (2 * h) ** 0.5 * (noise[0] + state.memory) / 2, noise[0])
+        return State(state.x + h * drift + (h / 2) ** 0.5 * (noise[0] + state.memory), noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
         return posterior.prior.denoise(state.x, self.sigma)
