@@ -122,11 +122,15 @@ def draw(rows: Sequence[Row]) -> Figure:
     """The figure that `write` writes."""
     if not rows:
         raise ValueError("rows must hold at least one row to draw, got none")
-    columns = _columns(rows)
-    spread = _spread(rows)
+    panels = [_panels(row) for row in rows]
+    columns = [name for name in panels[0] if all(name in others for others in panels)]
+    maps = [name for name in columns if panels[0][name].ndim == 2]
+    # the top of the maps' one colour scale: all but 1% of their pixels lie below it
+    values = np.concatenate([row[name].ravel() for row in panels for name in maps]) if maps else np.ones(1)
+    spread = max(float(np.quantile(values, 0.99)), 1e-6)
     tops = _tops(rows)
     width = MARGIN + len(columns) * (CELL + GAP) + GAP
-    height = tops[-1] + CELL + (FOOTER if spread else GAP)
+    height = tops[-1] + CELL + (FOOTER if maps else GAP)
     figure = Figure(figsize=(width, height))
 
     def cell(column: int, top: float) -> Axes:
@@ -135,53 +139,38 @@ def draw(rows: Sequence[Row]) -> Figure:
         axes.set_axis_off()
         return axes
 
-    for row, top in zip(rows, tops, strict=True):
+    for row, top in zip(panels, tops, strict=True):
         for column, name in enumerate(columns):
             axes = cell(column, top)
             if top == tops[0]:
                 axes.set_title(name, fontsize=10)
-            _panel(axes, row, name, spread)
+            axes.imshow(row[name], cmap="magma", vmin=0, vmax=spread, interpolation="nearest")
     for group, first, last in _groups(rows, tops):
         middle = 1 - (first + last + CELL) / 2 / height
         figure.text(0.15 / width, middle, group, rotation=90, ha="center", va="center", fontsize=10)
-    if spread:
-        _colour_bar(figure, columns, spread, width, height)
+    if maps:
+        left = MARGIN + columns.index(maps[0]) * (CELL + GAP)
+        _colour_bar(figure, spread, left / width, ((len(maps) - 1) * (CELL + GAP) + CELL) / width)
     return figure
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
-    truth, std = (all(getattr(row, name) is not None for row in rows) for name in ("truth", "std"))
-    measurement = all(row.measurement is not None for row in rows)
-    names = ["truth"] * truth + ["measurement"] * measurement + ["mean"] + ["std"] * std
-    names += ["|error|"] * (truth and std)
-    return names + [f"sample {i + 1}" for i in range(min(len(row.draws) for row in rows))]
+def _panels(row: Row) -> dict[str, np.ndarray]:
+    """What is shown of a row, by title and from left to right: pictures (H, W, 3), and maps (H, W) in colour."""
+    panels = {} if row.truth is None else {"truth": _shown(row.truth)}
+    if row.measurement is not None:
+        panels["measurement"] = row.measurement
+    panels["mean"] = _shown(row.mean)
+    if row.std is not None:
+        panels["std"] = _grey(row.std)
+        if row.truth is not None:
+            panels["|error|"] = _grey((row.mean - row.truth).abs())
+    return panels | {f"sample {i + 1}": _shown(draw) for i, draw in enumerate(row.draws)}
 
 
-def _panel(axes: Axes, row: Row, name: str, spread: float) -> None:
-    if name == "measurement":
-        axes.imshow(row.measurement, interpolation="nearest")
-    elif name in ("std", "|error|"):
-        image = row.std if name == "std" else (row.mean - row.truth).abs()
-        axes.imshow(_grey(image), cmap="magma", vmin=0, vmax=spread, interpolation="nearest")
-    else:
-        image = row.draws[int(name.split()[1]) - 1] if name.startswith("sample") else getattr(row, name)
-        axes.imshow(_shown(image), interpolation="nearest")
-
-
-def _spread(rows: Sequence[Row]) -> float:
-    """Top of the colour scale of standard deviation and error: above all but 1% of the pixels of each; 0 for none."""
-    if any(row.std is None for row in rows):
-        return 0.0
-    maps = [_grey(row.std) for row in rows]
-    maps += [_grey((row.mean - row.truth).abs()) for row in rows if row.truth is not None]
-    return float(max(np.quantile(np.stack(maps), 0.99), 1e-6))
-
-
-def _colour_bar(figure: Figure, columns: list[str], spread: float, width: float, height: float) -> None:
-    first = columns.index("std")
-    last = columns.index("|error|") if "|error|" in columns else first
-    left, length = MARGIN + first * (CELL + GAP), (last - first) * (CELL + GAP) + CELL
-    axes = figure.add_axes((left / width, (FOOTER - 0.2) / height, length / width, 0.1 / height))
+def _colour_bar(figure: Figure, spread: float, left: float, length: float) -> None:
+    """The scale of the maps, below them. left, length: in units of the figure's width."""
+    height = figure.get_size_inches()[1]
+    axes = figure.add_axes((left, (FOOTER - 0.2) / height, length, 0.1 / height))
     bar = figure.colorbar(ScalarMappable(Normalize(0, spread), "magma"), cax=axes, orientation="horizontal")
     bar.set_ticks([0, spread], labels=["0", f"{spread:.2g}"])
     bar.ax.tick_params(labelsize=8, length=2)

@@ -76,12 +76,12 @@ def read_array(path: str | Path, image_shape: tuple[int, ...] | None = None) -> 
     The array is (H, W), (N, H, W), (N, C, H, W) or (N, *image_shape): uint8 or uint16, which are divided by their
     largest value, bool, or floats already in [0, 1]. Raises ValueError for anything else; nothing is unpickled.
     """
-    values = load_npy(path)
-    if values.dtype in (np.uint8, np.uint16):
-        values = values / np.iinfo(values.dtype).max
-    elif values.dtype != bool and values.dtype.kind != "f":
-        raise ValueError(f"{path} must hold uint8, uint16, bool or floats in [0, 1], got {values.dtype}")
-    values = torch.from_numpy(values.astype(np.float32))
+    array = load_npy(path)
+    if array.dtype in (np.uint8, np.uint16):
+        array = array / np.iinfo(array.dtype).max
+    elif array.dtype != bool and array.dtype.kind != "f":
+        raise ValueError(f"{path} must hold uint8, uint16, bool or floats in [0, 1], got {array.dtype}")
+    values = torch.from_numpy(array.astype(np.float32))
     if values.numel() == 0 or not bool(((values >= 0) & (values <= 1)).all()):
         found = "nothing" if values.numel() == 0 else f"values from {values.min():g} to {values.max():g}"
         raise ValueError(f"{path} must hold images with values in [0, 1], got {found}")

@@ -26,19 +26,21 @@ def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dic
     """
     image_shape = tuple(truth.shape[1:])
     comparable = len(image_shape) == 3 and min(image_shape[1:]) >= 11
-    gaussian = operators.noise_sigma(physics) is not None and samples.y is not None
     n = len(samples.x)
     nan = float("nan")
-    return {
+    line: dict[str, str | float] = {
         "measurement": label,
         "PSNR": metrics.psnr(samples.mean, truth).mean().item(),
         "SSIM": metrics.ssim(samples.mean, truth).mean().item() if comparable else nan,
-        "residual": metrics.residual_ratio(samples.x, samples.y, physics).mean().item() if gaussian else nan,
+        "residual": nan,
         "coverage 90%": metrics.coverage(samples, truth, LEVEL, GREY_LEVEL).mean().item() if n > 1 else nan,
         "expected": metrics.attainable_level(n, LEVEL) if n > 1 else nan,
         "NFE": samples.nfe,
         "seconds": samples.seconds,
     }
+    if samples.y is not None and operators.noise_sigma(physics) is not None:
+        line["residual"] = metrics.residual_ratio(samples.x, samples.y, physics).mean().item()
+    return line
 
 
 def markdown(lines: Sequence[dict[str, str | float]]) -> str:

@@ -54,8 +54,8 @@ class Samples:
     def __repr__(self) -> str:
         n, batch, *shape = self.x.shape
         return (
-            f"Samples({n} draws for each of {batch} measurements, images {tuple(shape)}, {self.sampler}, "
-            f"{self.nfe} denoiser calls, {self.seconds:.1f} s)"
+            f"Samples(n={n}, measurements={batch}, image_shape={tuple(shape)}, sampler={self.sampler!r}, "
+            f"nfe={self.nfe}, seconds={self.seconds:.1f})"
         )
 
     @property
@@ -102,7 +102,7 @@ class Samples:
         image_dims = ["channel", "row", "column"] if self.x.ndim == 5 else ["component"]
         if self.x.ndim - 2 != len(image_dims):
             image_dims = [f"axis_{i}" for i in range(self.x.ndim - 2)]
-        groups = {"posterior": {"x": self.x.detach().cpu().numpy()[None]}}
+        groups: dict[str, Any] = {"posterior": {"x": self.x.detach().cpu().numpy()[None]}}
         dims = {"x": ["measurement", *image_dims]}
         if self.y is not None:
             groups["observed_data"] = {"y": self.y.detach().cpu().numpy()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -46,7 +46,7 @@ def sample(
         return torch.cat([_flow(prior, x, levels, bar.update) for x in chunks])
 
 
-def _flow(prior: Prior, x: Tensor, levels: list[float], count: Callable[[], object]) -> Tensor:
+def _flow(prior: Prior, x: Tensor, levels: Sequence[float], count: Callable[[], object]) -> Tensor:
     for sigma, following in pairwise(levels):
         slope = -prior.displacement(x, sigma) / sigma
         ahead = x + (following - sigma) * slope

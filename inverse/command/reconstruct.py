@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         truth, y, physics, names = measured(args, prior) if args.measured else measure(args, prior)
         physics, y = physics.to(args.device), y.to(args.device)
         samples = reconstruct(y, physics, prior, sampler, args.n, seed=args.seed, progress=True)
-        write(out, samples, truth, names)
+        write(out, samples, y, truth, names)
         if truth is not None:
             table = [report.scores(args.operator, samples, physics, truth.to(args.device))]
             (out / "table.md").write_text(report.markdown(table))
@@ -116,10 +116,10 @@ def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, torc
     return None, y, physics, [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
 
 
-def write(out: output.Folder, samples: Samples, truth: Tensor | None, names: list[str]) -> None:
+def write(out: output.Folder, samples: Samples, y: Tensor, truth: Tensor | None, names: list[str]) -> None:
     """All files but the table."""
     samples.save(out / "samples.safetensors")
-    np.save(out / "measurement.npy", samples.y.cpu().numpy())
+    np.save(out / "measurement.npy", y.cpu().numpy())
     np.save(out / "mean.npy", samples.mean.cpu().numpy())
     if len(samples.x) > 1:
         np.save(out / "std.npy", samples.std.cpu().numpy())
