@@ -148,7 +148,7 @@ class _Run:
     def __init__(
         self, sampler: Sampler, posterior: Posterior, n: int, seed: int, chunk_size: int | None, checkpoint: str | Path | None
     ) -> None:
-        self.sampler, self.posterior, self.seed = sampler, posterior, seed
+        self.sampler, self.posterior, self.seed = sampler, posterior.without_weight_gradients(), seed
         self.device, self.dtype = posterior.y.device, posterior.y.dtype
         self.shape = (n * len(posterior), *posterior.image_shape)
         self.generator = torch.Generator(self.device).manual_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -86,6 +87,15 @@ class Posterior:
     def chains(self, index: Tensor) -> Posterior:
         """The problems y[index], so that several chains of each measurement lie in one batch. index: (N,)."""
         return _Chains(self, index)
+
+    def without_weight_gradients(self) -> Posterior:
+        """The same problem, its prior's weights shared but not differentiated: products with its Jacobian cost a third."""
+        if not any(weight.requires_grad for weight in self.prior.parameters()):
+            return self
+        tensors = (*self.prior.parameters(), *self.prior.buffers())
+        problem = copy.copy(self)
+        problem.prior = copy.deepcopy(self.prior, {id(tensor): tensor.detach() for tensor in tensors})
+        return problem
 
     def exact(self) -> ExactPosterior:
         """The posterior without sampling error: what every sampler is judged by.

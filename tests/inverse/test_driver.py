@@ -195,3 +195,29 @@ def test_bad_hyper_parameters_are_refused(value):
             sampler("dps", step_size=value)
     with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
         sampler("dps", steps=value)
+
+
+class Network(Prior):
+    """A denoiser with weights that the caller is training."""
+
+    image_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+        self.seen = []
+
+    def denoise(self, x, sigma):
+        self.seen.append(self.layer.weight.requires_grad)
+        return 0.9 * x + 0.01 * self.layer(x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_shared_but_not_differentiated_and_stay_as_the_caller_has_them(name, gaussian_problem):
+    posterior, network = gaussian_problem(batch=1), Network()
+    QUICK[name].sample(Posterior(network, posterior.physics, posterior.y), 2)
+    assert network.layer.weight.requires_grad and network.layer.weight.grad is None
+    frozen = Posterior(network, posterior.physics, posterior.y).without_weight_gradients().prior
+    assert frozen.layer.weight.data_ptr() == network.layer.weight.data_ptr()
+    frozen.denoise(posterior.y, 0.1)
+    assert frozen.seen[-1] is False
