@@ -1,4 +1,4 @@
-"""What every benchmark shares: its arguments, the machine it ran on, a printed table and an atomically written result."""
+"""What every benchmark shares: its arguments, the machine it ran on, a printed table results written atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def arguments(description: str, name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("results") / f"{name}.json", help="result file")
     parser.add_argument("--quick", action="store_true", help="fewer seeds and draws; error bars are wider")
-    parser.add_argument("--first-seed", type=int, default=1000, help="reported seeds start here; tuning used those below")
+    parser.add_argument(
+        "--first-seed", type=int, default=1000, help="reported seeds start here; tuning used those below"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     return parser
 
@@ -38,7 +40,9 @@ def machine() -> dict[str, str | int]:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    )
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
@@ -58,7 +62,10 @@ def show(values: Sequence[float] | torch.Tensor, digits: int = 3) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["| " + " | ".join(str(cell).ljust(w) for cell, w in zip(row, widths)) + " |" for row in [header, *rows]]
+    lines = [
+        "| " + " | ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in [header, *rows]
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 

@@ -1,7 +1,8 @@
-"""Gaussian prior N(0.5, 0.2^2) on 32x32 images, half of the pixels seen with noise 0.1: are the draws those of the posterior?
+"""Gaussian prior N(0.5, 0.2^2) on 32x32 images, half of the pixels seen: are the draws those of the posterior?
 
-48 chains per seed. Columns: slope of the draws on the exact posterior mean over the observed pixels; variance around
-the exact mean over the exact variance, observed and unobserved pixels. All should be 1; exact draws show the floor.
+Noise 0.1, 48 chains per seed. Columns: slope of the draws on the exact posterior mean over the observed pixels;
+variance around the exact mean over the exact variance, observed and unobserved pixels. All should be 1; exact draws
+show the floor.
 
     python benchmarks/gaussian_posterior.py            # 5 seeds
     python benchmarks/gaussian_posterior.py --quick    # 2 seeds
@@ -12,13 +13,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import peers
 import torch
+from common import arguments, report, show, table, write
 from torch import Tensor
 
 import inverse
 import operators
-import peers
-from common import arguments, report, show, table, write
 from inverse import Posterior
 from priors import GaussianMixture
 
@@ -45,9 +46,7 @@ def statistics(x: Tensor, posterior: Posterior) -> list[float]:
 
 
 def methods() -> dict[str, Callable[[Posterior, int], Tensor]]:
-    ours = {
-        f"scorefold {name}": lambda p, s, name=name: inverse.sampler(name).sample(p, 1, seed=s).x for name in OURS
-    }
+    ours = {f"scorefold {name}": lambda p, s, name=name: inverse.sampler(name).sample(p, 1, seed=s).x for name in OURS}
     return {
         "exact draws": lambda p, s: p.exact().sample(1, seed=s),
         **ours,

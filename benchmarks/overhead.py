@@ -1,8 +1,9 @@
 """What a sampler costs besides its denoiser: time per step over the time of the denoiser calls alone.
 
-A small DRUNet (nc = 16 to 128, nb = 1, random weights) on 3x64x64 images, batch 1 and 8, inpainting and blur, DPS (calls
-are forward and backward) and annealed Langevin (forward). deepinv's DPS and its diffusion with annealed Langevin guidance run beside ours in the same rounds.
-With an analytic denoiser, m + (x - m) v / (v + sigma^2), time per step of deepinv over ours. Every round times all of them; errors are over rounds.
+A small DRUNet (nc = 16 to 128, nb = 1, random weights) on 3x64x64 images, batch 1 and 8, inpainting and blur; DPS
+(calls are forward and backward) and annealed Langevin (forward). deepinv's DPS and its diffusion with annealed Langevin
+guidance run beside ours in the same rounds. With an analytic denoiser, m + (x - m) v / (v + sigma^2), time per step of
+deepinv over ours. Every round times all of them; errors are over rounds.
 
     python benchmarks/overhead.py            # 9 rounds
     python benchmarks/overhead.py --quick    # 3 rounds
@@ -14,13 +15,13 @@ import time
 from collections.abc import Callable
 
 import deepinv
+import peers
 import torch
+from common import arguments, mean_and_error, report, show, table, write
 from torch import Tensor
 
 import inverse
 import operators
-import peers
-from common import arguments, mean_and_error, report, show, table, write
 from inverse import Posterior
 from priors import Denoiser, Prior
 
@@ -112,7 +113,7 @@ def main() -> int:
     network, closed = measure(drunet(), rounds), measure(analytic(), rounds)
     header = ["sampler", "operator", "batch", "ours / calls", "deepinv / calls", "analytic: deepinv / ours"]
     lines, met = [], {}
-    for net, exact in zip(network, closed):
+    for net, exact in zip(network, closed, strict=True):
         overhead, speedup = ratios(net, "calls", "ours"), ratios(exact, "ours", "theirs")
         case = [net["sampler"], net["operator"], str(net["batch"])]
         lines.append([*case, show(overhead), show(ratios(net, "calls", "theirs")), show(speedup, 1)])

@@ -1,7 +1,7 @@
 """deepinv's posterior samplers on the same denoiser, physics and measurement, with their own defaults.
 
-They draw one sample per item of the batch, so n draws are n copies of the measurements. DPS works in [-1, 1] inside and is
-given a denoiser of [0, 1] images as everyone gives it one. All of them share the number of denoiser calls.
+They draw one sample per item of the batch, so n draws are n copies of the measurements. Those that work in [-1, 1]
+inside are given a denoiser of [0, 1] images, as everyone gives them one.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 from . import metrics
 from .annealed_langevin import AnnealedLangevin
 from .dps import DPS
+from .driver import InvalidStateError, Sampler
 from .exact import ExactPosterior
 from .langevin import Langevin
 from .mmps import MMPS
 from .posterior import Posterior
 from .reconstruct import reconstruct
 from .registry import sampler, samplers
-from .driver import InvalidStateError, Sampler
 from .samples import Samples
 
 __all__ = [

@@ -20,8 +20,8 @@ from torch import Tensor
 import operators
 
 from . import defaults
-from .posterior import Posterior
 from .driver import Sampler, State
+from .posterior import Posterior
 from .schedule import geometric
 
 

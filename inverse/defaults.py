@@ -13,12 +13,12 @@ def noise_in_image(posterior: Posterior) -> float:
 
 
 def sigma_max(posterior: Posterior, radii: float = 7) -> float:
-    """Largest level: so many radii of the prior, but at most its own; X + sigma Z at 7 is Gaussian to within KL 0.01."""
+    """Largest level: some radii of the prior, at most its own; at 7, X + sigma Z is Gaussian to within KL 0.01."""
     return min(posterior.prior.sigma_range[1], radii * posterior.prior.radius(posterior.image_shape))
 
 
 def sigma_min(posterior: Posterior, fraction: float) -> float:
-    """Smallest level: a fraction of the noise in the image, at most 5% of the prior's spread, at least its own smallest."""
+    """Smallest level: a fraction of the noise in the image, at most 5% of the prior's spread, at least its own."""
     return max(posterior.prior.sigma_range[0], min(fraction * noise_in_image(posterior), 0.05 * spread(posterior)))
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from . import defaults
-from .posterior import Posterior
 from .driver import Sampler, State
+from .posterior import Posterior
 from .schedule import karras
 
 
@@ -28,9 +28,9 @@ class DPS(Sampler):
     """Diffusion posterior sampling (Chung et al. 2023), for any physics and any noise with a density.
 
     steps: levels from sigma_max to sigma_min (units of the image).
-    step_size: factor on the weight w = sigma^2 / (1 + L u), where L is the curvature of v and u = 1/(1/sigma^2 + 1/p), p
-    the prior's variance per pixel, the uncertainty of the image given x; no step zeta is longer than 1/L, for stability.
-    (The paper's zeta, relative to the residual's norm, is tuned by hand for each problem.)
+    step_size: factor on the weight w = sigma^2 / (1 + L u), where L is the curvature of v and u = 1/(1/sigma^2 + 1/p)
+    the uncertainty of the image given x, p the prior's variance per pixel; no step zeta is longer than 1/L, for
+    stability. (The paper's zeta, relative to the residual's norm, is tuned by hand for each problem.)
 
     DPS knows the uncertainty of the image given x by one number only; its spread is not that of the posterior.
     """

@@ -146,7 +146,13 @@ class _Run:
     """One run of a resolved sampler: N = n B chains, computed in chunks at every step."""
 
     def __init__(
-        self, sampler: Sampler, posterior: Posterior, n: int, seed: int, chunk_size: int | None, checkpoint: str | Path | None
+        self,
+        sampler: Sampler,
+        posterior: Posterior,
+        n: int,
+        seed: int,
+        chunk_size: int | None,
+        checkpoint: str | Path | None,
     ) -> None:
         self.sampler, self.posterior, self.seed = sampler, posterior.without_weight_gradients(), seed
         self.device, self.dtype = posterior.y.device, posterior.y.dtype
@@ -162,13 +168,12 @@ class _Run:
         bar = tqdm(total=steps, initial=first, desc=self.sampler.name, unit="step", disable=not progress)
         with bar:
             for i in range(first, steps):
-                noise = self._white(self.sampler.draws(self.posterior))
-                state = self._map(lambda problem, part, piece: self.sampler.step(problem, State(*part), i, piece), state, noise)
+                state = self._step(state, i)
                 self._check_finite(state.x, i)
                 bar.update()
                 if self.checkpoint:
                     self.checkpoint.save(state, i + 1, self.generator)
-        samples = [self.sampler.finish(problem, State(*(part[rows] for part in state))) for rows, problem in self.chunks]
+        samples = [self.sampler.finish(problem, _rows(state, rows)) for rows, problem in self.chunks]
         if self.checkpoint:
             self.checkpoint.remove()
         return torch.cat(samples)
@@ -179,13 +184,14 @@ class _Run:
             return resumed
         noise = self._white(1)
         parts = [self.sampler.init(problem, noise[0, rows]) for rows, problem in self.chunks]
-        return 0, State(*(torch.cat(pieces) for pieces in zip(*parts)))
+        return 0, State(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
-    def _map(self, step, state: State, noise: Tensor) -> State:
+    def _step(self, state: State, i: int) -> State:
+        noise = self._white(self.sampler.draws(self.posterior))
         if len(self.chunks) == 1:
-            return step(self.chunks[0][1], state, noise)
-        parts = [step(problem, [part[rows] for part in state], noise[:, rows]) for rows, problem in self.chunks]
-        return State(*(torch.cat(pieces) for pieces in zip(*parts)))
+            return self.sampler.step(self.chunks[0][1], state, i, noise)
+        parts = [self.sampler.step(problem, _rows(state, rows), i, noise[:, rows]) for rows, problem in self.chunks]
+        return State(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
     def _white(self, draws: int) -> Tensor:
         # noise of all chains at once, so that samples do not depend on the chunks
@@ -242,12 +248,18 @@ class _Checkpoint:
         except SafetensorError as error:
             raise ValueError(f"checkpoint must be a file of an interrupted run, got {self.path}: {error}") from None
         if metadata.get("key") != self.key:
-            raise ValueError(f"checkpoint must belong to this run, got one of another problem, sampler or seed: {self.path}")
+            raise ValueError(
+                f"checkpoint must belong to this run, got one of another problem, sampler or seed: {self.path}"
+            )
         generator.set_state(tensors["generator"].cpu())
         return int(metadata["done"]), State(tensors["x"], tensors["memory"])
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def _rows(state: State, rows: slice) -> State:
+    return State(state.x[rows], state.memory[rows])
 
 
 def _provenance(posterior: Posterior) -> dict[str, Any]:

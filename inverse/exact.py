@@ -89,8 +89,10 @@ class MixturePosterior:
         blocks = torch.arange(len(prior.offsets)).split(max(1, BLOCK_ENTRIES // max(self._matrix.shape)))
         predicted = [(center + prior.offsets[block].double()) @ self._matrix.T for block in blocks]
         log_weights, means, variances = [], [], []
-        for y, noise in zip(self._y, self._noise):
-            evidence = [gains.log_density(y - part, block, noise) for part, block in zip(predicted, blocks)]
+        for y, noise in zip(self._y, self._noise, strict=True):
+            evidence = [
+                gains.log_density(y - part, block, noise) for part, block in zip(predicted, blocks, strict=True)
+            ]
             log_weights.append(prior.log_weights.double() + torch.cat(evidence))
             weights = log_weights[-1].softmax(0)
             # components of no weight cannot matter, and there may be 60,000 of them
@@ -134,7 +136,9 @@ class _Gains:
         """log N(residual_k; 0, S_k) of components k (n,). residual: (n, m) -> (n,)."""
         if self.isotropic:
             return self._log_density_isotropic(residual, k, noise)
-        return torch.stack([self._log_density_full(r, component, noise) for r, component in zip(residual, k)])
+        return torch.stack(
+            [self._log_density_full(r, component, noise) for r, component in zip(residual, k, strict=True)]
+        )
 
     def _log_density_isotropic(self, residual: Tensor, k: Tensor, noise: Tensor) -> Tensor:
         eigenvalues = self.variances[k] * self.s**2 + noise**2
@@ -185,7 +189,9 @@ class _Gains:
 
     def _cholesky(self, k: Tensor, noise: Tensor) -> Tensor:
         seen = self.matrix @ self._half(k).T
-        return torch.linalg.cholesky(seen @ seen.T + noise**2 * torch.eye(len(seen), dtype=seen.dtype, device=seen.device))
+        return torch.linalg.cholesky(
+            seen @ seen.T + noise**2 * torch.eye(len(seen), dtype=seen.dtype, device=seen.device)
+        )
 
 
 def _dense(physics: Physics, image_shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -1,6 +1,6 @@
 """Langevin dynamics at one noise level; with a maximum-entropy prior, Eq. 10 of Li et al. 2025.
 
-With v(x) = -log p(y | x) and score the prior's at one level sigma (tempered or cancelled if the prior is MaximumEntropy),
+With v(x) = -log p(y | x) and the prior's score at one level sigma (tempered or cancelled if it is MaximumEntropy),
 
     dX = -grad v(X) dt + score(X, sigma) dt + sqrt(2) dW.
 
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from . import defaults
 from .dps import DPS
-from .posterior import Posterior
 from .driver import Sampler, State
+from .posterior import Posterior
 
 
 @dataclasses.dataclass(frozen=True)
 class Langevin(Sampler):
     """Langevin dynamics for the posterior at one noise level (Li et al. 2025, Eq. 10).
 
-    steps: in all; the first `anneal_steps` are a diffusion posterior sampling run (`DPS`) from sigma_max down to `sigma`,
-    since local moves do not find, nor leave, a mode; all others are at sigma, in units of the image.
+    steps: in all; the first `anneal_steps` are a run of `DPS` from sigma_max down to `sigma`, since local moves neither
+    find nor leave a mode; all others are at sigma, in units of the image.
     step_size: in units of 1/L, L the Lipschitz constant of the drift, so a fixed part of the cloud's squared thickness.
     likelihood_at: "denoised" or "x", where the likelihood's gradient is evaluated once the level is reached.
 

@@ -6,8 +6,8 @@ p(y | x) is taken as N(y; A D, s^2 I + A V A^T), so that the mean of the image g
 
     D_y = D + V A^T u,      (s^2 I + A V A^T) u = y - A D,
 
-with u from conjugate gradients, one vector-Jacobian product an iteration. The reverse diffusion with D_y in the place of
-D is integrated to second order (Lu et al. 2022, DPM-Solver++(2M), data prediction, variance exploding).
+with u from conjugate gradients, one vector-Jacobian product an iteration. The reverse diffusion, with D_y in the place
+of D, is integrated to second order (Lu et al. 2022, DPM-Solver++(2M), data prediction, variance exploding).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from . import defaults
-from .posterior import Posterior
 from .driver import Sampler, State
+from .posterior import Posterior
 from .schedule import karras
 
 
@@ -34,8 +34,8 @@ class MMPS(Sampler):
     steps: levels from sigma_max to sigma_min (image units), one denoiser call each.
     iterations: of conjugate gradients, at most; each costs one vector-Jacobian product of the denoiser.
     tolerance: relative residual at which a chain's conjugate gradients stop.
-    eta: 0 for the deterministic probability flow, 1 for the reverse diffusion; more lets chains forget what the Gaussian
-    approximation got wrong at high noise, and needs more steps (the chain's noise is renewed at rate 1 + eta^2).
+    eta: 0 for the deterministic probability flow, 1 for the reverse diffusion; more lets chains forget what the
+    Gaussian approximation got wrong at high noise, and needs more steps: noise is renewed at the rate 1 + eta^2.
 
     Exact, up to discretisation, for a Gaussian prior.
     """

@@ -27,9 +27,7 @@ class Posterior:
     and for a prior of another image shape.
     """
 
-    def __init__(
-        self, prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None = None) -> None:
         if not isinstance(physics, Physics):
             raise TypeError(f"physics must be a deepinv Physics, got {type(physics).__name__}")
         if not isinstance(prior, Prior):
@@ -89,7 +87,7 @@ class Posterior:
         return _Chains(self, index)
 
     def without_weight_gradients(self) -> Posterior:
-        """The same problem, its prior's weights shared but not differentiated: products with its Jacobian cost a third."""
+        """The same problem, the prior's weights shared but not differentiated: Jacobian products cost a third."""
         if not any(weight.requires_grad for weight in self.prior.parameters()):
             return self
         tensors = (*self.prior.parameters(), *self.prior.buffers())
@@ -133,9 +131,7 @@ class _Chains(Posterior):
         self.sqnorm = posterior.sqnorm
 
 
-def _image_shape(
-    prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None
-) -> tuple[int, ...]:
+def _image_shape(prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """The image shape on which prior, physics and caller agree; ValueError where they do not."""
     known = {"image_shape": image_shape, "physics": getattr(physics, "img_size", None), "prior": prior.image_shape}
     shapes = {name: tuple(shape) for name, shape in known.items() if shape is not None}

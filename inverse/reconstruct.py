@@ -10,10 +10,10 @@ from torch import Tensor
 import priors
 from priors import Prior
 
+from .driver import Sampler
 from .posterior import Posterior
 from .registry import DEFAULT
 from .registry import sampler as sampler_by_name
-from .driver import Sampler
 from .samples import Samples
 
 

@@ -7,9 +7,9 @@ import difflib
 
 from .annealed_langevin import AnnealedLangevin
 from .dps import DPS
+from .driver import Sampler
 from .langevin import Langevin
 from .mmps import MMPS
-from .driver import Sampler
 
 _SAMPLERS: dict[str, type[Sampler]] = {cls.name: cls for cls in (AnnealedLangevin, DPS, Langevin, MMPS)}
 DEFAULT = MMPS.name

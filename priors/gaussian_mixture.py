@@ -90,7 +90,9 @@ class GaussianMixture(Prior):
             raise ValueError(f"n must be at least 1, got {n}")
         generator = torch.Generator(self.offsets.device).manual_seed(seed)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(self.offsets[k].shape, generator=generator, dtype=self.offsets.dtype, device=self.offsets.device)
+        z = torch.randn(
+            self.offsets[k].shape, generator=generator, dtype=self.offsets.dtype, device=self.offsets.device
+        )
         return (self.center + self.offsets[k] + self.colour(z, k)).reshape(n, *self.image_shape)
 
     def colour(self, z: Tensor, k: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ class GaussianMixture(Prior):
         if len(x) <= size:
             return [(flat, sigma.reshape(-1, 1) if sigma.ndim else sigma)]
         levels = sigma.expand(len(x), *[1] * (x.ndim - 1)).reshape(-1, 1)
-        return list(zip(flat.split(size), levels.split(size)))
+        return list(zip(flat.split(size), levels.split(size), strict=True))
 
     def _log_joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """log(w_k N(x; m_k, C_k + sigma^2 I)), (b, K), and what the displacement needs besides."""
@@ -163,7 +165,8 @@ def _spectrum(covariances: Tensor, count: int, d: int) -> tuple[Tensor, Tensor |
         variances = torch.where(variances.abs() <= tolerance, variances.clamp_min(0), variances)
     else:
         raise ValueError(
-            f"covariances must have shape ({count},), ({count}, {d}) or ({count}, {d}, {d}), got {tuple(covariances.shape)}"
+            f"covariances must have shape ({count},), ({count}, {d}) or ({count}, {d}, {d}), "
+            f"got {tuple(covariances.shape)}"
         )
     if not bool((torch.isfinite(variances) & (variances >= 0)).all()):
         raise ValueError("covariances must be finite with no negative variance, got some that are not")

@@ -84,7 +84,9 @@ def test_a_prior_of_another_image_shape_is_refused():
         Posterior(other, physics(), torch.rand(1, *SHAPE))
 
 
-@pytest.mark.parametrize(("given", "argument"), [(lambda x: x, "physics"), (operators.create("denoising", SHAPE), "prior")])
+@pytest.mark.parametrize(
+    ("given", "argument"), [(lambda x: x, "physics"), (operators.create("denoising", SHAPE), "prior")]
+)
 def test_other_kinds_of_prior_and_physics_are_refused(given, argument):
     with pytest.raises(TypeError, match=f"{argument} must be a"):
         Posterior(lambda x, sigma: x, given, torch.rand(1, *SHAPE))
