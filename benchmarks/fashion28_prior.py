@@ -5,7 +5,7 @@
    very images it is judged on, which favours it. Noise is the same for both.
 2. Classes of unconditional draws (Heun, 20 levels from sigma 80), told by a classifier trained here; none may be rare.
 
-    python benchmarks/fashion28_prior.py               # all images, 2,000 draws: about 10 minutes on two cores
+    python benchmarks/fashion28_prior.py               # all images, 2,000 draws: about 12 minutes on two cores
     python benchmarks/fashion28_prior.py --quick       # 1,000 images, 500 draws
     python benchmarks/fashion28_prior.py --prior runs/fashion-28/fashion-28.safetensors
 """
