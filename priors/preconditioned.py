@@ -41,7 +41,8 @@ class Preconditioned(Prior):
         self.mean = float(mean)
         self.std = float(std)
         self.image_shape = None if image_shape is None else tuple(image_shape)
-        self.sigma_range = tuple(sigma_range)
+        low, high = sigma_range
+        self.sigma_range = (float(low), float(high))
 
     def radius(self, image_shape: tuple[int, ...]) -> float:
         """Root mean square distance of the training data from their mean, in units of the data."""

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,8 +71,9 @@ class Schedule:
 
     def progress(self, images: int, seconds: float) -> float:
         """Fraction of the run that is done: by images, or by the clock."""
-        done = images / self.images if self.images is not None else seconds / (60 * self.minutes)
-        return min(done, 1.0)
+        by_count = images / self.images if self.images is not None else 0.0
+        by_clock = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
+        return min(max(by_count, by_clock), 1.0)
 
     def rate(self, images: int, progress: float) -> float:
         """Learning rate of the step that follows `images` images."""
@@ -250,7 +252,7 @@ def start(data: Tensor, schedule: Schedule, network: Mapping[str, object], devic
     }
     prior = store.build(design, seed=schedule.seed)
     # Convolutions are a fifth faster with the channels last.
-    prior = prior.to(device, memory_format=torch.channels_last)
+    prior = prior.to(device).to(memory_format=torch.channels_last)
     return Run.start(prior, {"batch": schedule.batch, "seed": schedule.seed})
 
 
@@ -279,14 +281,11 @@ def keep_log(log: Path, step: int) -> None:
 def print_progress(run: Run, schedule: Schedule, rate: float) -> None:
     """One line that overwrites itself: images, loss, speed, time left."""
     seen = run.step * schedule.batch
-    if schedule.images is not None:
-        left = (schedule.images - seen) / rate
-    else:
-        left = 60 * schedule.minutes - run.seconds
+    done = schedule.progress(seen, run.seconds)
+    left = run.seconds * (1 - done) / done
     loss = float(np.mean(run.losses))
     print(
-        f"\r{100 * schedule.progress(seen, run.seconds):5.1f} %  {seen:9,d} images  loss {loss:.4f}  "
-        f"{rate:5.0f} images/s  {left / 60:5.1f} min left ",
+        f"\r{100 * done:5.1f} %  {seen:9,d} images  loss {loss:.4f}  {rate:5.0f} images/s  {left / 60:5.1f} min left ",
         end="",
         file=sys.stderr,
         flush=True,
@@ -299,7 +298,7 @@ def train(
     *,
     device: str = "cpu",
     progress: bool = True,
-    **schedule: float | int | None,
+    **schedule: Any,
 ) -> Run:
     """Train the prior fashion-28 in the folder `out`, resuming the run that is there; what `inverse train` calls.
 

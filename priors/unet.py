@@ -19,6 +19,8 @@ from torch import Tensor, nn
 class NoiseEmbedding(nn.Module):
     """Fourier features of a scalar, then a two-layer network: (B,) -> (B, features)."""
 
+    frequencies: Tensor
+
     def __init__(self, features: int, frequencies: int = 16):
         super().__init__()
         # log(sigma) / 4 spans 2.7 over sigma in (0.002, 80): periods from 8 down to 1 tell it all and stay smooth.
@@ -47,6 +49,18 @@ class ResidualBlock(nn.Module):
         hidden = self.conv1(F.silu(self.norm1(x)))
         hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
         return x + self.conv2(F.silu(hidden))
+
+
+class Stack(nn.ModuleList):
+    """Residual blocks of one width, one after the other."""
+
+    def __init__(self, count: int, channels: int, features: int):
+        super().__init__(ResidualBlock(channels, features) for _ in range(count))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
 
 
 class SelfAttention(nn.Module):
@@ -108,14 +122,14 @@ class UNet(nn.Module):
         self.embedding = NoiseEmbedding(features)
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(
-            stack(count, width, features) for count, width in zip(encoder_blocks, channels, strict=False)
+            Stack(count, width, features) for count, width in zip(encoder_blocks, channels, strict=False)
         )
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
-        self.middle = stack(middle_blocks, channels[-1], features)
+        self.middle = Stack(middle_blocks, channels[-1], features)
         self.attention = SelfAttention(channels[-1]) if attention else None
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)
         self.decoder = nn.ModuleList(
-            stack(count, width, features) for count, width in zip(decoder_blocks, channels, strict=False)
+            Stack(count, width, features) for count, width in zip(decoder_blocks, channels, strict=False)
         )
         self.norm_out = group_norm(channels[0])
         self.conv_out = start_at_zero(nn.Conv2d(channels[0], in_channels, 3, padding=1))
@@ -134,8 +148,7 @@ class UNet(nn.Module):
         hidden = self.conv_in(x)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
-            for block in blocks:
-                hidden = block(hidden, embedding)
+            hidden = blocks(hidden, embedding)
             skips.append(hidden)
             hidden = down(hidden)
         for position, block in enumerate(self.middle):
@@ -143,15 +156,8 @@ class UNet(nn.Module):
             if position == 0 and self.attention is not None:
                 hidden = self.attention(hidden)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            hidden = skips.pop() + F.pixel_shuffle(up(hidden), 2)
-            for block in blocks:
-                hidden = block(hidden, embedding)
+            hidden = blocks(skips.pop() + F.pixel_shuffle(up(hidden), 2), embedding)
         return self.conv_out(F.silu(self.norm_out(hidden)))
-
-
-def stack(count: int, channels: int, features: int) -> nn.ModuleList:
-    """`count` residual blocks of one width."""
-    return nn.ModuleList(ResidualBlock(channels, features) for _ in range(count))
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -161,6 +167,6 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 def start_at_zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     """The same layer with weight and bias set to zero, so that a residual branch begins as the identity."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
