@@ -28,9 +28,9 @@ class DPS(Sampler):
     """Diffusion posterior sampling (Chung et al. 2023), for any physics and any noise with a density.
 
     steps: levels from sigma_max to sigma_min (units of the image).
-    step_size: factor on the weight w = sigma^2 / (1 + L u), where L is the curvature of v and u = 1/(1/sigma^2 + 1/p)
-    the uncertainty of the image given x, p the prior's variance per pixel; no step zeta is longer than 1/L, for
-    stability. (The paper's zeta, relative to the residual's norm, is tuned by hand for each problem.)
+    step_size: factor on the weight w = sigma^2 / (1 + L u), where L is the curvature of v along the gradient and
+    u = 1/(1/sigma^2 + 1/p) the uncertainty of the image given x, p the prior's variance per pixel; no step zeta is
+    longer than 1/L, the Cauchy step. (The paper's zeta, relative to the residual's norm, is tuned by hand.)
 
     DPS knows the uncertainty of the image given x by one number only; its spread is not that of the posterior.
     """
@@ -63,18 +63,19 @@ class DPS(Sampler):
         sigma, following = self.levels[i : i + 2]
         denoised, gradient = self._guide(posterior, state.x, sigma)
         kept = (following / sigma) ** 2
-        x0 = denoised - self._weight(posterior, sigma, 1 - kept) * gradient
+        x0 = denoised - self._weight(posterior, gradient, sigma, 1 - kept) * gradient
         x = x0 + kept * (state.x - x0) + following * (1 - kept) ** 0.5 * noise[0]
         return State(x, x)
 
     def evaluations(self, posterior: Posterior) -> int:
         return self.steps
 
-    def _weight(self, posterior: Posterior, sigma: float, advance: float) -> Tensor:
+    def _weight(self, posterior: Posterior, gradient: Tensor, sigma: float, advance: float) -> Tensor:
         """w: the Bayesian weight, unless the step `advance` w would then be longer than 1/L."""
+        curvature = posterior.curvature_along(gradient)
         uncertainty = 1 / (sigma**-2 + defaults.spread(posterior) ** -2)
-        bayesian = sigma**2 / (1 + posterior.curvature * uncertainty)
-        return self.step_size * torch.minimum(bayesian, 1 / (advance * posterior.curvature))
+        bayesian = sigma**2 / (1 + curvature * uncertainty)
+        return self.step_size * torch.minimum(bayesian, 1 / (advance * curvature))
 
     def _guide(self, posterior: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D(x, sigma) and grad_x v(D(x, sigma))."""

@@ -6,7 +6,7 @@ p(y | x) is taken as N(y; A D, s^2 I + A V A^T), so that the mean of the image g
 
     D_y = D + V A^T u,      (s^2 I + A V A^T) u = y - A D,
 
-with u from conjugate gradients, one vector-Jacobian product an iteration. The reverse diffusion, with D_y in the place
+with u from conjugate residuals, one vector-Jacobian product an iteration. The reverse diffusion, with D_y in the place
 of D, is integrated to second order (Lu et al. 2022, DPM-Solver++(2M), data prediction, variance exploding).
 """
 
@@ -32,8 +32,8 @@ class MMPS(Sampler):
     """Moment matching posterior sampling (Rozet et al. 2024), for a linear physics with Gaussian noise.
 
     steps: levels from sigma_max to sigma_min (image units), one denoiser call each.
-    iterations: of conjugate gradients, at most; each costs one vector-Jacobian product of the denoiser.
-    tolerance: relative residual at which a chain's conjugate gradients stop.
+    iterations: of conjugate residuals, at most; each costs one vector-Jacobian product of the denoiser.
+    tolerance: relative residual at which they stop for a chain.
     eta: 0 for the deterministic probability flow, 1 for the reverse diffusion; more lets chains forget what the
     Gaussian approximation got wrong at high noise, and needs more steps: noise is renewed at the rate 1 + eta^2.
 
@@ -93,33 +93,35 @@ class MMPS(Sampler):
             v = sigma**2 * torch.autograd.grad(denoised, x, physics.A_adjoint(u), retain_graph=True)[0]
             return noise * u + physics.A(v), v
 
-        return mean + conjugate_gradients(system, posterior.y - physics.A(mean), self.iterations, self.tolerance)
+        return mean + conjugate_residuals(system, posterior.y - physics.A(mean), self.iterations, self.tolerance)
 
     def evaluations(self, posterior: Posterior) -> int:
         return self.steps + 1
 
 
-def conjugate_gradients(
+def conjugate_residuals(
     system: Callable[[Tensor], tuple[Tensor, Tensor]], b: Tensor, iterations: int, tolerance: float
 ) -> Tensor:
-    """L u for the approximate solution of M u = b, each item of the batch on its own.
+    """L u for the u of smallest |b - M u| in the Krylov space of M and b, each item of the batch on its own.
 
+    The generalised conjugate residual method (Eisenstat, Elman, Schultz 1983). A network's Jacobian is not symmetric;
+    conjugate gradients diverge on it, while here no iteration makes the residual larger.
     system: direction (N, ...) -> (M direction, L direction), L linear, so that L u costs no further product.
-    An item stops at a relative residual of `tolerance`, or where rounding has cost M its positivity; the others go on
-    without touching it, so that no item depends on its batch. (deepinv's stops all items at once.)
+    An item stops at a relative residual of `tolerance`; the others go on without touching it.
     """
-    residual, direction, energy = b, b, _dot(b, b)
-    goal, solution = tolerance**2 * energy, 0.0
+    residual, solution, goal = b, 0.0, tolerance**2 * _dot(b, b)
+    directions: list[tuple[Tensor, Tensor, Tensor]] = []
     for _ in range(iterations):
-        image, seen = system(direction)
-        curvature = _dot(direction, image)
-        active = (energy > goal) & (curvature > 0)
-        alpha = torch.where(active, energy / curvature, 0.0)
-        solution = solution + _like(alpha, seen) * seen
-        residual = residual - alpha * image
-        previous, energy = energy, torch.where(active, _dot(residual, residual), energy)
-        direction = residual + torch.where(active, energy / previous, 0.0) * direction
-        if not bool((active & (energy > goal)).any()):
+        image, seen = system(residual)
+        for last_image, last_seen, last_energy in directions:
+            beta = _ratio(_dot(image, last_image), last_energy)
+            image, seen = image - beta * last_image, seen - _like(beta, seen) * last_seen
+        energy = _dot(image, image)
+        active = _dot(residual, residual) > goal
+        alpha = torch.where(active, _ratio(_dot(residual, image), energy), 0.0)
+        solution, residual = solution + _like(alpha, seen) * seen, residual - alpha * image
+        directions.append((image, seen, energy))
+        if not bool((_dot(residual, residual) > goal).any()):
             break
     return solution
 
@@ -127,6 +129,11 @@ def conjugate_gradients(
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Real inner product of each item, (N, 1, ..., 1)."""
     return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, 0 where b is."""
+    return torch.where(b > 0, a / b, 0.0)
 
 
 def _like(alpha: Tensor, v: Tensor) -> Tensor:

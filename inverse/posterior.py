@@ -60,6 +60,15 @@ class Posterior:
             information = information.reshape(-1, *[1] * len(self.image_shape))
         return self.sqnorm * information
 
+    def curvature_along(self, direction: Tensor) -> Tensor:
+        """As `curvature`, with |A d|^2 / |d|^2 for |A|^2 where A is linear, (B, 1, ..., 1). direction d: (B, ...)."""
+        if not operators.is_linear(self.physics):
+            return self.curvature
+        energy = direction.flatten(1).square().sum(1)
+        gain = self.physics.A(direction).flatten(1).square().sum(1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
+        gain = gain.clamp(1e-6 * self.sqnorm, self.sqnorm).reshape(-1, *[1] * len(self.image_shape))
+        return self.curvature / self.sqnorm * gain
+
     @functools.cached_property
     def noise_variance(self) -> Tensor:
         """s^2 of Gaussian noise, () or one value per measurement, (B, 1, ..., 1) as y."""

@@ -13,7 +13,7 @@ from .gaussian_mixture import GaussianMixture
 class Empirical(GaussianMixture):
     """p(x) = 1/N sum_i N(x; x_i, bandwidth^2 I) over a data set.
 
-    D(x, sigma) = sum_i r_i (x_i + (x - x_i) h^2 / s), r = softmax(-|x - x_i|^2 / (2 s)), s = h^2 + sigma^2, h = bandwidth.
+    D(x, sigma) = sum_i r_i (x_i + (x - x_i) h^2 / s), r = softmax(-|x - x_i|^2 / 2s), s = h^2 + sigma^2, h = bandwidth.
     With bandwidth 0 this is the exact denoiser of the training set, the one a network that memorises would learn.
     Images are denoised in blocks: 60,000 images of 28x28 need less than 2 GiB.
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from inverse.mmps import MMPS, conjugate_gradients
+from inverse.mmps import MMPS, conjugate_residuals
 
 
 def test_the_denoised_image_given_y_is_exact_for_a_gaussian_prior(gaussian_problem):
@@ -22,28 +22,38 @@ def test_the_denoised_image_given_y_is_exact_for_a_gaussian_prior(gaussian_probl
     torch.testing.assert_close(denoised.flatten(1), expected, rtol=0, atol=2e-4)
 
 
-def test_conjugate_gradients_solve_and_stop_each_item_on_its_own():
+def systems() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three systems, not symmetric but of positive real part, the last one the identity; and right-hand sides."""
     generator = torch.Generator().manual_seed(0)
     roots = torch.randn(3, 5, 5, generator=generator, dtype=torch.float64)
-    matrices = roots @ roots.mT + torch.eye(5, dtype=torch.float64)
-    matrices[2] = torch.eye(5)  # solved at the first iteration, while the others need five
-    b = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    matrices = roots @ roots.mT + torch.eye(5, dtype=torch.float64) + (roots - roots.mT)
+    matrices[2] = torch.eye(5)
+    return matrices, torch.randn(3, 5, generator=generator, dtype=torch.float64)
+
+
+def test_conjugate_residuals_solve_and_stop_each_item_on_its_own():
+    matrices, b = systems()
 
     def system(keep):
         return lambda u: (torch.einsum("nij,nj->ni", matrices[keep], u), 2 * u)
 
-    together = conjugate_gradients(system(slice(None)), b, 5, 1e-9)
+    together = conjugate_residuals(system(slice(None)), b, 5, 1e-9)
     torch.testing.assert_close(together, 2 * torch.linalg.solve(matrices, b))
     for i in range(3):
-        alone = conjugate_gradients(system(slice(i, i + 1)), b[i : i + 1], 5, 1e-9)
+        alone = conjugate_residuals(system(slice(i, i + 1)), b[i : i + 1], 5, 1e-9)
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
-def test_conjugate_gradients_stop_where_the_system_is_not_positive():
-    b = torch.tensor([[1.0, 1.0]])
-    u = conjugate_gradients(lambda u: (u * torch.tensor([1.0, -2.0]), u), b, 5, 1e-6)
-    assert torch.equal(u, torch.zeros(1, 2))
+def test_no_iteration_makes_the_residual_larger_even_where_the_system_is_not_positive():
+    matrices, b = systems()
+    matrices = matrices - 3 * torch.eye(5)
+    norms = []
+    for iterations in range(1, 6):
+        u = conjugate_residuals(lambda u: (torch.einsum("nij,nj->ni", matrices, u), u), b, iterations, 1e-9)
+        norms.append((b - torch.einsum("nij,nj->ni", matrices, u)).norm(dim=1))
+    assert (torch.stack(norms).diff(dim=0) <= 1e-9).all()
+    assert (norms[-1] < 0.9 * b.norm(dim=1)).all()
 
 
 def test_a_zero_right_hand_side_has_the_zero_solution():
-    assert torch.equal(conjugate_gradients(lambda u: (2 * u, u), torch.zeros(2, 3), 5, 1e-6), torch.zeros(2, 3))
+    assert torch.equal(conjugate_residuals(lambda u: (2 * u, u), torch.zeros(2, 3), 5, 1e-6), torch.zeros(2, 3))
