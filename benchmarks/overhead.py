@@ -5,7 +5,7 @@ A small DRUNet (nc = 16 to 128, nb = 1, random weights) on 3x64x64 images, batch
 guidance run beside ours in the same rounds. With an analytic denoiser, m + (x - m) v / (v + sigma^2), time per step of
 deepinv over ours. Every round times all of them; errors are over rounds.
 
-    python benchmarks/overhead.py            # 9 rounds
+    python benchmarks/overhead.py            # 5 rounds
     python benchmarks/overhead.py --quick    # 3 rounds
 """
 
@@ -25,7 +25,7 @@ import operators
 from inverse import Posterior
 from priors import Denoiser, Prior
 
-SHAPE, NOISE, STEPS = (3, 64, 64), 0.1, 25
+SHAPE, NOISE, STEPS = (3, 64, 64), 0.1, 50
 OPERATORS = {"inpainting": {"keep": 0.5}, "blur": {}}
 BATCHES = (1, 8)
 SAMPLERS = {"dps": True, "annealed-langevin": False}  # name: whether its calls need the backward pass
@@ -109,7 +109,7 @@ def ratios(result: dict, over: str, of: str) -> Tensor:
 def main() -> int:
     args = arguments(__doc__, "overhead").parse_args()
     torch.set_num_threads(args.threads)
-    rounds = 3 if args.quick else 9
+    rounds = 3 if args.quick else 5
     network, closed = measure(drunet(), rounds), measure(analytic(), rounds)
     header = ["sampler", "operator", "batch", "ours / calls", "deepinv / calls", "analytic: deepinv / ours"]
     lines, met = [], {}

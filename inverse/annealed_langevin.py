@@ -68,7 +68,7 @@ class AnnealedLangevin(Sampler):
         smoothing = 1 / (1 + sigma**2 * posterior.curvature)
         score, denoised = posterior.prior.evaluate(state.x, sigma, noise[1:])
         at = state.x if operators.is_linear(posterior.physics) else denoised
-        drift = score + smoothing * posterior.likelihood.score(at, posterior.y)
+        drift = score + smoothing * posterior.likelihood_score(at)
         h = self.step_size / (posterior.prior.stiffness(sigma) + smoothing * posterior.curvature)
         return State(state.x + h * drift + (h / 2) ** 0.5 * (noise[0] + state.memory), noise[0])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from .posterior import Posterior
 
 
 def noise_in_image(posterior: Posterior) -> float:
     """s / |A|: the noise as it looks in the image along the direction that the physics sees best."""
-    return float(posterior.curvature.max()) ** -0.5
+    return float(torch.as_tensor(posterior.curvature).max()) ** -0.5
 
 
 def sigma_max(posterior: Posterior, radii: float = 7) -> float:

@@ -82,5 +82,5 @@ class DPS(Sampler):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = posterior.prior.denoise(x, sigma)
-        gradient = -posterior.likelihood.score(denoised.detach(), posterior.y)
+        gradient = -posterior.likelihood_score(denoised.detach())
         return denoised.detach(), torch.autograd.grad(denoised, x, gradient)[0]

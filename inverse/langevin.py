@@ -79,7 +79,7 @@ class Langevin(Sampler):
             return State(self._approach.step(posterior, state, i, noise).x, noise[0])
         score, denoised = posterior.prior.evaluate(state.x, self.sigma, noise[1:])
         at = denoised if self.likelihood_at == "denoised" else state.x
-        drift = score + posterior.likelihood.score(at, posterior.y)
+        drift = score + posterior.likelihood_score(at)
         h = self.step_size / (posterior.prior.stiffness(self.sigma) + posterior.curvature)
         return State(state.x + h * drift + (h / 2) ** 0.5 * (noise[0] + state.memory), noise[0])
 

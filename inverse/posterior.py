@@ -6,7 +6,7 @@ import copy
 import functools
 
 import torch
-from deepinv.physics import Physics
+from deepinv.physics import BlurFFT, Physics
 from torch import Tensor
 
 import operators
@@ -50,20 +50,20 @@ class Posterior:
         return operators.likelihood(self.physics)
 
     @functools.cached_property
-    def curvature(self) -> Tensor:
-        """Lipschitz constant of grad_x -log p(y | x): |A|^2 / s^2 for Gaussian noise s; () or (B, 1, ..., 1).
+    def curvature(self) -> float | Tensor:
+        """Lipschitz constant of grad_x -log p(y | x): |A|^2 / s^2 for Gaussian noise s; a number or (B, 1, ..., 1).
 
         For other noise it is |A|^2 times the largest Fisher information, judged at the data.
         """
         information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.dtype, device=self.y.device)
-        if information.ndim:
-            information = information.reshape(-1, *[1] * len(self.image_shape))
-        return self.sqnorm * information
+        if not information.ndim:
+            return self.sqnorm * float(information)
+        return self.sqnorm * information.reshape(-1, *[1] * len(self.image_shape))
 
     def curvature_along(self, direction: Tensor) -> Tensor:
         """As `curvature`, with |A d|^2 / |d|^2 for |A|^2 where A is linear, (B, 1, ..., 1). direction d: (B, ...)."""
         if not operators.is_linear(self.physics):
-            return self.curvature
+            return torch.as_tensor(self.curvature, dtype=direction.dtype, device=direction.device)
         energy = direction.flatten(1).square().sum(1)
         gain = self.physics.A(direction).flatten(1).square().sum(1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
         gain = gain.clamp(1e-6 * self.sqnorm, self.sqnorm).reshape(-1, *[1] * len(self.image_shape))
@@ -80,6 +80,18 @@ class Posterior:
         """|A|^2, the largest squared singular value of the physics (of its Jacobian where it is not linear)."""
         return operators.sqnorm(self.physics, self.image_shape)
 
+    @functools.cached_property
+    def _back_projection(self) -> Tensor | None:
+        """A^T y where A^T A is cheaper than A and A^T one after the other, else None."""
+        cheap = isinstance(self.physics, BlurFFT) and isinstance(self.likelihood, operators.GaussianLikelihood)
+        return self.physics.A_adjoint(self.y) if cheap else None
+
+    def likelihood_score(self, x: Tensor) -> Tensor:
+        """grad_x log p(y | x), like x (B, *image_shape)."""
+        if self._back_projection is None:
+            return self.likelihood.score(x, self.y)
+        return (self._back_projection - self.physics.A_adjoint_A(x)) / self.noise_variance
+
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log p(y | x), (B,), normalised over y. x: (B, *image_shape)."""
         return -self.likelihood.nll(x, self.y)
@@ -89,7 +101,7 @@ class Posterior:
 
         With a MaximumEntropy prior this is the drift of Eq. 10 of Li et al. 2025. x: (B, *image_shape).
         """
-        return self.prior.score(x, sigma) + self.likelihood.score(x, self.y)
+        return self.prior.score(x, sigma) + self.likelihood_score(x)
 
     def chains(self, index: Tensor) -> Posterior:
         """The problems y[index], so that several chains of each measurement lie in one batch. index: (N,)."""

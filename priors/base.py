@@ -69,7 +69,8 @@ class Prior(nn.Module):
     def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Score and denoised image from the same denoiser calls. noise: (draws, B, *image_shape), if draws > 0."""
         displacement = self.displacement(x, sigma)
-        return displacement / sigma_per_item(sigma, x) ** 2, x + displacement
+        level = sigma_per_item(sigma, x) if isinstance(sigma, Tensor) else sigma
+        return displacement / level**2, x + displacement
 
     def stiffness(self, sigma: float) -> float:
         """Largest rate at which the score pulls back: its Lipschitz constant across the data, at most 1/sigma^2.
