@@ -90,3 +90,25 @@ def test_a_prior_of_another_image_shape_is_refused():
 def test_other_kinds_of_prior_and_physics_are_refused(given, argument):
     with pytest.raises(TypeError, match=f"{argument} must be a"):
         Posterior(lambda x, sigma: x, given, torch.rand(1, *SHAPE))
+
+
+@pytest.mark.parametrize("noise", [0.2, torch.tensor([0.1, 0.2, 0.3])])
+@pytest.mark.parametrize("operator", ["gaussian-blur", "inpainting"])
+def test_score_of_the_likelihood_is_the_same_by_way_of_the_back_projection(operator, noise):
+    given = operators.create(operator, (1, 8, 8), noise=noise)
+    problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, torch.rand(3, 1, 8, 8))
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(
+        problem.likelihood_score(x), problem.likelihood.score(x, problem.y), rtol=1e-4, atol=1e-3
+    )
+
+
+def test_curvature_along_a_direction_is_that_of_the_nll_on_the_line():
+    given = operators.create("compressed-sensing", (1, 8, 8), ratio=0.25, noise=0.1)
+    problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, torch.rand(2, 16))
+    x, d = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
+    d = d / d.flatten(1).norm(dim=1).reshape(2, 1, 1, 1)
+    # the nll is quadratic along the line, so that its second difference is its curvature
+    ahead, here, behind = (problem.log_likelihood(x + step * d) for step in (1.0, 0.0, -1.0))
+    torch.testing.assert_close(problem.curvature_along(d).flatten(), 2 * here - ahead - behind, rtol=1e-2, atol=1e-2)
+    assert (problem.curvature_along(d) <= problem.curvature * (1 + 1e-5)).all()
