@@ -53,12 +53,12 @@ class MMPS(Sampler):
     def resolve(self, posterior: Posterior) -> MMPS:
         return dataclasses.replace(
             self,
-            steps=self.steps or 100,
+            steps=self.steps or 150,
             sigma_max=self.sigma_max or defaults.sigma_max(posterior, radii=3),
             sigma_min=self.sigma_min or defaults.sigma_min(posterior, 0.05),
             iterations=self.iterations or 5,
             tolerance=self.tolerance or 1e-2,
-            eta=2.5 if self.eta is None else self.eta,
+            eta=4.0 if self.eta is None else self.eta,
         )
 
     @functools.cached_property
