@@ -1,6 +1,6 @@
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -61,17 +61,20 @@ def test_the_seed_decides_everything():
 def test_the_demo_is_quick_and_its_samples_explain_the_measurements(tmp_path):
     """Under 60 seconds on two cores, as the command is run after installing, and samples of the right quality.
 
+    Processor time is counted, below 1.6 of the 2 x 60 seconds there are, so that other work on the machine is not.
     For draws of the exact posterior the squared error of one draw is twice that of the posterior mean, which that of
     the mean of 16 exceeds by 1/16: a ratio of 32/17 = 1.88. Its average over these nine problems stays well within a
     factor of 1.5 of that. The residual has standard deviation 0.05 for the 3 x 78 numbers of the compressed sensing.
     """
     program = "import sys; from inverse.command import main; sys.exit(main(sys.argv[1:]))"
-    start = time.perf_counter()
+    start = os.times()
     done = subprocess.run(
         [sys.executable, "-c", program, "demo", "--out", tmp_path / "demo"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 60
+    end = os.times()
+    seconds = end.children_user + end.children_system - start.children_user - start.children_system
+    assert seconds < 1.6 * 60
     truth = demo.truth((1, 28, 28))
     draws, mean = 0.0, 0.0
     for name, options in demo.MEASUREMENTS.items():
