@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     [
         "gaussian_posterior.py --quick",
         "circle_posterior.py --quick",
-        "mixture_posterior.py --quick --only mmps dps --noise 0.05",
+        "mixture_posterior.py --quick --only mmps dps --noise 0.05 --threads 1",
         "fashion28_prior.py --quick",
     ],
 )
