@@ -18,7 +18,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         "gaussian_posterior.py --quick",
         "circle_posterior.py --quick",
         "mixture_posterior.py --quick --only mmps dps --noise 0.05 --threads 1",
-        "fashion28_prior.py --quick",
     ],
 )
 def test_bars_are_met(command, tmp_path):
