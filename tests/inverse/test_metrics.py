@@ -42,7 +42,7 @@ def test_shapes_must_match(metric):
 
 
 def test_the_residual_of_the_truth_is_that_of_the_noise():
-    """|noise|^2 / sigma^2 is chi-square of m degrees, so its root over sqrt(m) has standard error 1 / sqrt(2m): four."""
+    """|noise|^2 / sigma^2 is chi-square of m degrees: its root over sqrt(m) has standard error 1 / sqrt(2m); four."""
     x = torch.rand(2, 1, 32, 32, generator=generator())
     for name, options, m in [
         ("denoising", {}, 1024),
