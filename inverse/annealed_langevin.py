@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
@@ -20,9 +21,15 @@ from torch import Tensor
 import operators
 
 from . import defaults
+from .axpy import axpy_
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import geometric
+
+
+def stir(x: Tensor, h: float | Tensor, noise: Tensor, last: Tensor) -> Tensor:
+    """x, to which sqrt(h / 2) (noise + last) was added in place. h: a number or (N, 1, ..., 1)."""
+    return axpy_((h / 2) ** 0.5, last, axpy_((h / 2) ** 0.5, noise, x))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +70,14 @@ class AnnealedLangevin(Sampler):
     def init(self, posterior: Posterior, noise: Tensor) -> State:
         return State(self.sigma_max * noise, noise)
 
-    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+    def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
         sigma = self.levels[i]
         smoothing = 1 / (1 + sigma**2 * posterior.curvature)
-        score, denoised = posterior.prior.evaluate(state.x, sigma, noise[1:])
-        at = state.x if operators.is_linear(posterior.physics) else denoised
-        drift = score + smoothing * posterior.likelihood_score(at)
         h = self.step_size / (posterior.prior.stiffness(sigma) + smoothing * posterior.curvature)
-        return State(state.x + h * drift + (h / 2) ** 0.5 * (noise[0] + state.memory), noise[0])
+        x, denoised = posterior.prior.ascend(state.x, sigma, h, noise[1:])
+        at = state.x if operators.is_linear(posterior.physics) else denoised
+        x = axpy_(h * smoothing, posterior.likelihood_score(at), x)
+        return State(stir(x, h, noise[0], state.memory), noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
         return posterior.prior.denoise(state.x, self.sigma_min)

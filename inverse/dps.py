@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from . import defaults
+from .axpy import axpy, axpy_
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import karras
@@ -28,9 +30,9 @@ class DPS(Sampler):
     """Diffusion posterior sampling (Chung et al. 2023), for any physics and any noise with a density.
 
     steps: levels from sigma_max to sigma_min (units of the image).
-    step_size: factor on the weight w = sigma^2 / (1 + L u), where L is the curvature of v along the gradient and
-    u = 1/(1/sigma^2 + 1/p) the uncertainty of the image given x, p the prior's variance per pixel; no step zeta is
-    longer than 1/L, the Cauchy step. (The paper's zeta, relative to the residual's norm, is tuned by hand.)
+    step_size: factor on the weight w = sigma^2 / (1 + L max(u, sigma^2 zeta / w)), where L is the curvature of v along
+    the gradient and u = 1/(1/sigma^2 + 1/p) the uncertainty of the image given x, p the prior's variance per pixel; so
+    no step zeta is longer than 1/L, the Cauchy step. (The paper's, relative to the residual's norm, is tuned by hand.)
 
     DPS knows the uncertainty of the image given x by one number only; its spread is not that of the posterior.
     """
@@ -59,28 +61,28 @@ class DPS(Sampler):
         x = self.sigma_max * noise
         return State(x, x)
 
-    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+    def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
         sigma, following = self.levels[i : i + 2]
-        denoised, gradient = self._guide(posterior, state.x, sigma)
+        denoised, ascent = self._guide(posterior, state.x, sigma)
         kept = (following / sigma) ** 2
-        x0 = denoised - self._weight(posterior, gradient, sigma, 1 - kept) * gradient
-        x = x0 + kept * (state.x - x0) + following * (1 - kept) ** 0.5 * noise[0]
+        x0 = axpy(self._weight(posterior, ascent, sigma, 1 - kept), ascent, denoised)
+        x = axpy_(following * (1 - kept) ** 0.5, noise[0], torch.lerp(x0, state.x, kept))
         return State(x, x)
 
     def evaluations(self, posterior: Posterior) -> int:
         return self.steps
 
-    def _weight(self, posterior: Posterior, gradient: Tensor, sigma: float, advance: float) -> Tensor:
-        """w: the Bayesian weight, unless the step `advance` w would then be longer than 1/L."""
-        curvature = posterior.curvature_along(gradient)
+    def _weight(self, posterior: Posterior, ascent: Tensor, sigma: float, advance: float) -> Tensor:
+        """w, (N, 1, ..., 1). ascent: -grad_x v. advance: zeta / w."""
         uncertainty = 1 / (sigma**-2 + defaults.spread(posterior) ** -2)
-        bayesian = sigma**2 / (1 + curvature * uncertainty)
-        return self.step_size * torch.minimum(bayesian, 1 / (advance * curvature))
+        limit = posterior.information * max(uncertainty, sigma**2 * advance)
+        length, seen = posterior.lengths(ascent)  # L is information (seen / length)^2
+        return self.step_size * sigma**2 / (1 + limit * (seen / length).square())
 
     def _guide(self, posterior: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """D(x, sigma) and grad_x v(D(x, sigma))."""
+        """D(x, sigma) and -grad_x v(D(x, sigma))."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = posterior.prior.denoise(x, sigma)
-        gradient = -posterior.likelihood_score(denoised.detach())
-        return denoised.detach(), torch.autograd.grad(denoised, x, gradient)[0]
+        mean = denoised.detach()
+        return mean, torch.autograd.grad(denoised, x, posterior.likelihood_score(mean))[0]

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,6 +33,8 @@ from .samples import Samples
 CHUNK_ENTRIES = {"cpu": 2**18, "cuda": 2**22}
 # Seconds between two checkpoints.
 CHECKPOINT_SECONDS = 20.0
+# Steps between two looks for values that are not finite: each waits for the device.
+CHECK_STEPS = 8
 
 
 class State(NamedTuple):
@@ -78,8 +81,8 @@ class Sampler:
         """First state of the chains, from white noise (N, *image_shape)."""
         raise NotImplementedError
 
-    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
-        """State after step i, from white noise (draws, N, *image_shape)."""
+    def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
+        """State after step i, from white noise, `draws` fields (N, *image_shape)."""
         raise NotImplementedError
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
@@ -169,7 +172,8 @@ class _Run:
         with bar:
             for i in range(first, steps):
                 state = self._step(state, i)
-                self._check_finite(state.x, i)
+                if i % CHECK_STEPS == 0 or i == steps - 1:
+                    self._check_finite(state.x, i)
                 bar.update()
                 if self.checkpoint:
                     self.checkpoint.save(state, i + 1, self.generator)
@@ -182,20 +186,24 @@ class _Run:
         resumed = self.checkpoint and self.checkpoint.load(self.generator)
         if resumed:
             return resumed
-        noise = self._white(1)
-        parts = [self.sampler.init(problem, noise[0, rows]) for rows, problem in self.chunks]
+        (noise,) = self._white(1)
+        parts = [self.sampler.init(problem, noise[rows]) for rows, problem in self.chunks]
         return 0, State(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
     def _step(self, state: State, i: int) -> State:
         noise = self._white(self.sampler.draws(self.posterior))
         if len(self.chunks) == 1:
             return self.sampler.step(self.chunks[0][1], state, i, noise)
-        parts = [self.sampler.step(problem, _rows(state, rows), i, noise[:, rows]) for rows, problem in self.chunks]
+        parts = [
+            self.sampler.step(problem, _rows(state, rows), i, [field[rows] for field in noise])
+            for rows, problem in self.chunks
+        ]
         return State(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
-    def _white(self, draws: int) -> Tensor:
+    def _white(self, draws: int) -> list[Tensor]:
         # noise of all chains at once, so that samples do not depend on the chunks
-        return torch.randn(draws, *self.shape, generator=self.generator, device=self.device, dtype=self.dtype)
+        options = {"generator": self.generator, "device": self.device, "dtype": self.dtype}
+        return [torch.randn(self.shape, **options) for _ in range(draws)]
 
     def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
         if chunk_size is None:
@@ -205,12 +213,12 @@ class _Run:
         return [(slice(a, a + chunk_size), self.posterior.chains(index[a : a + chunk_size])) for a in starts]
 
     def _check_finite(self, x: Tensor, i: int) -> None:
-        if torch.isfinite(x.sum()):
+        if math.isfinite(x.sum()):  # one pass, and one number to wait for
             return
         broken = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()[:, 0].tolist()
         if broken:
             raise InvalidStateError(
-                f"{self.sampler.name} left the finite numbers at step {i + 1} of {self.sampler.steps} "
+                f"{self.sampler.name} left the finite numbers by step {i + 1} of {self.sampler.steps} "
                 f"(sigma = {self.levels[i]:.3g}) in {len(broken)} of {len(x)} chains, first chain {broken[0]}: "
                 "lower step_size, or check that the prior's denoiser is finite at this sigma"
             )

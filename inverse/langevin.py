@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
 from . import defaults
+from .annealed_langevin import stir
+from .axpy import axpy_
 from .dps import DPS
 from .driver import Sampler, State
 from .posterior import Posterior
@@ -74,14 +77,14 @@ class Langevin(Sampler):
     def init(self, posterior: Posterior, noise: Tensor) -> State:
         return self._approach.init(posterior, noise)
 
-    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+    def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
         if i < self.anneal_steps:
             return State(self._approach.step(posterior, state, i, noise).x, noise[0])
-        score, denoised = posterior.prior.evaluate(state.x, self.sigma, noise[1:])
-        at = denoised if self.likelihood_at == "denoised" else state.x
-        drift = score + posterior.likelihood_score(at)
         h = self.step_size / (posterior.prior.stiffness(self.sigma) + posterior.curvature)
-        return State(state.x + h * drift + (h / 2) ** 0.5 * (noise[0] + state.memory), noise[0])
+        x, denoised = posterior.prior.ascend(state.x, self.sigma, h, noise[1:])
+        at = denoised if self.likelihood_at == "denoised" else state.x
+        x = axpy_(h, posterior.likelihood_score(at), x)
+        return State(stir(x, h, noise[0], state.memory), noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
         return posterior.prior.denoise(state.x, self.sigma)

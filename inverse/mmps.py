@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -71,7 +71,7 @@ class MMPS(Sampler):
         x = x + self.denoise(posterior, x, self.sigma_max)
         return State(x, x)
 
-    def step(self, posterior: Posterior, state: State, i: int, noise: Tensor) -> State:
+    def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
         levels = self.levels
         sigma, following = levels[i : i + 2]
         x0 = self.denoise(posterior, state.x, sigma)

@@ -13,6 +13,7 @@ import operators
 from priors import Denoiser, GaussianMixture, Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior, Sigma
 
+from .axpy import axpy
 from .exact import ExactPosterior, MixturePosterior
 from .exact_manifold import ManifoldPosterior
 
@@ -55,19 +56,24 @@ class Posterior:
 
         For other noise it is |A|^2 times the largest Fisher information, judged at the data.
         """
-        information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.dtype, device=self.y.device)
-        if not information.ndim:
-            return self.sqnorm * float(information)
-        return self.sqnorm * information.reshape(-1, *[1] * len(self.image_shape))
+        return self.sqnorm * self.information
 
-    def curvature_along(self, direction: Tensor) -> Tensor:
-        """As `curvature`, with |A d|^2 / |d|^2 for |A|^2 where A is linear, (B, 1, ..., 1). direction d: (B, ...)."""
+    @functools.cached_property
+    def information(self) -> float | Tensor:
+        """Largest Fisher information about an entry of A x, judged at the data; a number or (B, 1, ..., 1)."""
+        information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.dtype, device=self.y.device)
+        return _number_or_per_image(information, len(self.image_shape))
+
+    def lengths(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """|d|, at least the smallest number above 0, and |A d|, or |A| |d| where A is not linear, both (B, 1, ..., 1).
+
+        direction d: (B, *image_shape). The curvature of -log p(y | x) along d is information (|A d| / |d|)^2 for
+        Gaussian noise, and at most that for any other.
+        """
+        size = _norm(direction, len(self.image_shape)).clamp_min_(torch.finfo(direction.dtype).tiny)
         if not operators.is_linear(self.physics):
-            return torch.as_tensor(self.curvature, dtype=direction.dtype, device=direction.device)
-        energy = direction.flatten(1).square().sum(1)
-        gain = self.physics.A(direction).flatten(1).square().sum(1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
-        gain = gain.clamp(1e-6 * self.sqnorm, self.sqnorm).reshape(-1, *[1] * len(self.image_shape))
-        return self.curvature / self.sqnorm * gain
+            return size, self.sqnorm**0.5 * size
+        return size, _norm(self.physics.A(direction), len(self.image_shape))
 
     @functools.cached_property
     def noise_variance(self) -> Tensor:
@@ -81,16 +87,27 @@ class Posterior:
         return operators.sqnorm(self.physics, self.image_shape)
 
     @functools.cached_property
-    def _back_projection(self) -> Tensor | None:
-        """A^T y where A^T A is cheaper than A and A^T one after the other, else None."""
-        cheap = isinstance(self.physics, BlurFFT) and isinstance(self.likelihood, operators.GaussianLikelihood)
-        return self.physics.A_adjoint(self.y) if cheap else None
+    def _weighted(self) -> tuple[float | Tensor, Tensor] | None:
+        """1 / s^2 and y / s^2, or A^T y / s^2 for `_in_one`; None unless A is linear and the noise Gaussian."""
+        if not (operators.is_linear(self.physics) and isinstance(self.likelihood, operators.GaussianLikelihood)):
+            return None
+        y = self.physics.A_adjoint(self.y) if self._in_one else self.y
+        precision = _number_or_per_image(1 / self.noise_variance, y.ndim - 1)
+        return precision, precision * y
+
+    @functools.cached_property
+    def _in_one(self) -> bool:
+        """Whether A^T A is cheaper than A and A^T one after the other."""
+        return isinstance(self.physics, BlurFFT)
 
     def likelihood_score(self, x: Tensor) -> Tensor:
         """grad_x log p(y | x), like x (B, *image_shape)."""
-        if self._back_projection is None:
+        if self._weighted is None:
             return self.likelihood.score(x, self.y)
-        return (self._back_projection - self.physics.A_adjoint_A(x)) / self.noise_variance
+        precision, y = self._weighted
+        if self._in_one:
+            return axpy(-precision, self.physics.A_adjoint_A(x), y)
+        return self.physics.A_adjoint(axpy(-precision, self.physics.A(x), y))
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log p(y | x), (B,), normalised over y. x: (B, *image_shape)."""
@@ -150,6 +167,15 @@ class _Chains(Posterior):
         self.image_shape = posterior.image_shape
         self.y = posterior.y[index]
         self.sqnorm = posterior.sqnorm
+
+
+def _norm(v: Tensor, axes: int) -> Tensor:
+    norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+    return norm if v.ndim == axes + 1 else norm.reshape(-1, *[1] * axes)
+
+
+def _number_or_per_image(value: Tensor, axes: int) -> float | Tensor:
+    return value.reshape(-1, *[1] * axes) if value.numel() > 1 else float(value)
 
 
 def _image_shape(prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -26,15 +26,16 @@ class CircularBlur(BlurFFT):
 
     def __init__(self, img_size: tuple[int, ...], filter: Tensor, **kwargs: object) -> None:
         super().__init__(img_size=img_size, filter=filter, **kwargs)
-        self.register_buffer("transfer", self.get_filter_parameters(img_size, filter)["transfer"])
+        for name, value in self.get_filter_parameters(img_size, filter).items():
+            self.register_buffer(name, value)
 
     @staticmethod
     def get_filter_parameters(
         img_size: tuple[int, ...], filter: Tensor | None, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor | None]:
-        """filter, and from its spectrum: mask (full), angle = w / |w| and transfer = w (half, as rfft2 wants them).
+        """filter and, of its spectrum w: mask (full), angle w / |w|, transfer w and power |w|^2 (half, as of rfft2).
 
-        Both are kept as pairs of real numbers, since physics.to(torch.float64) would drop imaginary parts.
+        Complex ones are kept as pairs of real numbers, since physics.to(torch.float64) would drop imaginary parts.
         """
         if filter is None:
             return {}
@@ -44,7 +45,7 @@ class CircularBlur(BlurFFT):
         half = spectrum[..., : img_size[-1] // 2 + 1].contiguous()
         angle = torch.where(half == 0, 1.0, half / half.abs())
         pairs = {"angle": torch.view_as_real(angle), "transfer": torch.view_as_real(half)}
-        return {"filter": filter, "mask": spectrum.abs(), **pairs}
+        return {"filter": filter, "mask": spectrum.abs(), "power": half.abs().square(), **pairs}
 
     def _convolve(self, x: Tensor, transfer: Tensor, adjoint: bool = False) -> Tensor:
         transfer = torch.view_as_complex(transfer)
@@ -64,8 +65,7 @@ class CircularBlur(BlurFFT):
 
     def A_adjoint_A(self, x: Tensor, **kwargs: object) -> Tensor:
         """A^T A x in one pair of FFTs."""
-        power = self.transfer.square().sum(dim=-1)
-        return torch.fft.irfft2(torch.fft.rfft2(x) * power, s=self.img_size[-2:])
+        return torch.fft.irfft2(torch.fft.rfft2(x).mul_(self.power), s=self.img_size[-2:])
 
     def A_A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
         """A A^T y, the same as A^T A y: circular convolutions commute."""

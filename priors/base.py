@@ -11,6 +11,7 @@ displacements and divided last.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +67,18 @@ class Prior(nn.Module):
         """grad log p_sigma(x) = (D(x, sigma) - x) / sigma^2 (Tweedie). x: (B, *image_shape)."""
         return self.displacement(x, sigma) / sigma_per_item(sigma, x) ** 2
 
-    def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score and denoised image from the same denoiser calls. noise: (draws, B, *image_shape), if draws > 0."""
+    def evaluate(self, x: Tensor, sigma: Sigma, noise: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Score and denoised image from the same denoiser calls. noise: `draws` fields like x."""
         displacement = self.displacement(x, sigma)
         level = sigma_per_item(sigma, x) if isinstance(sigma, Tensor) else sigma
         return displacement / level**2, x + displacement
+
+    def ascend(
+        self, x: Tensor, sigma: float, step: float | Tensor, noise: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x + step score(x, sigma), a new tensor, and the denoised image. step: a number or (B, 1, ..., 1)."""
+        score, denoised = self.evaluate(x, sigma, noise)
+        return x + step * score, denoised
 
     def stiffness(self, sigma: float) -> float:
         """Largest rate at which the score pulls back: its Lipschitz constant across the data, at most 1/sigma^2.

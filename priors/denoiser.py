@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .base import Prior, Sigma, sigma_per_item
@@ -34,3 +36,10 @@ class Denoiser(Prior):
         """denoiser(x, sigma). x: (B, *image_shape); sigma: float, (B,) or (B, 1, ..., 1)."""
         self.check_shape(x)
         return self.denoiser(x, sigma_per_item(sigma, x))
+
+    def ascend(
+        self, x: Tensor, sigma: float, step: float | Tensor, noise: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x + step score(x, sigma), which lies between x and the denoised image, and that image."""
+        denoised = self.denoise(x, sigma)
+        return torch.lerp(x, denoised, step / sigma**2), denoised

@@ -7,6 +7,7 @@ density-cancelled score is this project's own (docs: theory).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -81,14 +82,14 @@ class MaximumEntropy(Prior):
         """That of the wrapped prior."""
         return self.prior.radius(image_shape)
 
-    def score(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> Tensor:
+    def score(self, x: Tensor, sigma: Sigma, noise: Sequence[Tensor] | None = None) -> Tensor:
         """The geometric score, like x (B, *image_shape); noise as in `evaluate`."""
         return self.evaluate(x, sigma, noise)[0]
 
-    def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def evaluate(self, x: Tensor, sigma: Sigma, noise: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The geometric score and the denoised image, both like x (B, *image_shape).
 
-        noise: standard normal, (pairs, *x.shape), or x.shape for one pair; of "cancelled" alone. A sampler that works
+        noise: standard normal, `pairs` fields like x; of "cancelled" alone. A sampler that works
         on chunks of chains draws it for all and passes each chunk its part, so that the chunk size changes nothing.
         """
         level = sigma_per_item(sigma, x)
@@ -99,10 +100,11 @@ class MaximumEntropy(Prior):
             generator = torch.Generator().manual_seed(self.seed + self.calls)
             noise = torch.randn(self.pairs, *x.shape, generator=generator, dtype=x.dtype).to(x.device)
             self.calls += 1
-        elif noise.numel() != self.pairs * x.numel() or noise.shape[-x.ndim :] != x.shape:
-            raise ValueError(f"noise must have shape {(self.pairs, *x.shape)}, got {tuple(noise.shape)}")
+        elif [field.shape for field in noise] != [x.shape] * self.pairs:
+            came = ", ".join(str(tuple(field.shape)) for field in noise)
+            raise ValueError(f"noise must have {self.pairs} fields of shape {tuple(x.shape)}, got {came}")
         density = torch.zeros_like(x)
-        for z in noise.reshape(self.pairs, *x.shape):
+        for z in noise:
             # The displacements from p +- sigma z, not the denoised points, are averaged: +- sigma z drops out exactly.
             p, z = x + displacement, level * z
             density = density + self.prior.displacement(p + z, sigma) + self.prior.displacement(p - z, sigma)

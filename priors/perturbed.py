@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -55,7 +55,7 @@ class Perturbed(Prior):
         """s(x, sigma) + e(x, sigma)."""
         return self.prior.score(x, sigma) + self._error(x, sigma)
 
-    def evaluate(self, x: Tensor, sigma: Sigma, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def evaluate(self, x: Tensor, sigma: Sigma, noise: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Score and denoised image, both with their error. noise: that of the wrapped prior's `evaluate`."""
         score, denoised = self.prior.evaluate(x, sigma, noise)
         error = self._error(x, sigma)

@@ -112,7 +112,7 @@ class Breaking(Prior):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chain_that_leaves_the_finite_numbers_stops_the_run_at_once(name, gaussian_problem):
     posterior = gaussian_problem(batch=2)
-    with pytest.raises(InvalidStateError, match=rf"{name} left the finite numbers at step \d+ of 12 .*first chain \d"):
+    with pytest.raises(InvalidStateError, match=rf"{name} left the finite numbers by step \d+ of 12 .*first chain \d"):
         QUICK[name].sample(Posterior(Breaking(), posterior.physics, posterior.y), 2)
 
 

@@ -110,5 +110,14 @@ def test_curvature_along_a_direction_is_that_of_the_nll_on_the_line():
     d = d / d.flatten(1).norm(dim=1).reshape(2, 1, 1, 1)
     # the nll is quadratic along the line, so that its second difference is its curvature
     ahead, here, behind = (problem.log_likelihood(x + step * d) for step in (1.0, 0.0, -1.0))
-    torch.testing.assert_close(problem.curvature_along(d).flatten(), 2 * here - ahead - behind, rtol=1e-2, atol=1e-2)
-    assert (problem.curvature_along(d) <= problem.curvature * (1 + 1e-5)).all()
+    length, seen = problem.lengths(d)
+    curvature = (problem.information * (seen / length) ** 2).flatten()
+    torch.testing.assert_close(curvature, 2 * here - ahead - behind, rtol=1e-2, atol=1e-2)
+    assert (curvature <= problem.curvature * (1 + 1e-3)).all()
+
+
+def test_lengths_where_there_is_nothing_to_divide_by():
+    given = operators.create("phase-retrieval", (1, 8, 8), ratio=2.0, noise=0.1)
+    problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, torch.rand(2, 128))
+    length, seen = problem.lengths(torch.zeros(2, 1, 8, 8))
+    assert length.shape == (2, 1, 1, 1) and (length > 0).all() and torch.isfinite(seen / length).all()

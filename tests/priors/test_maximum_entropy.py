@@ -97,7 +97,6 @@ def test_given_noise_makes_chunks_irrelevant():
     x, z, prior = white(6, 2), white(1, 6, 2, seed=1), MaximumEntropy(CIRCLE, method="cancelled")
     parts = torch.cat([prior.score(x[i : i + 2], 0.2, z[:, i : i + 2]) for i in (0, 2, 4)])
     torch.testing.assert_close(parts, prior.score(x, 0.2, z), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(prior.score(x, 0.2, z[0]), prior.score(x, 0.2, z), rtol=0, atol=0)
 
 
 def test_denoiser_calls_are_those_announced():
@@ -139,7 +138,7 @@ def test_it_has_no_density():
         (
             lambda: MaximumEntropy(CIRCLE, method="cancelled").score(white(5, 2), 0.1, white(1, 4, 2)),
             ValueError,
-            r"noise must have shape \(1, 5, 2\), got \(1, 4, 2\)",
+            r"noise must have 1 fields of shape \(5, 2\), got \(4, 2\)",
         ),
     ],
 )

@@ -62,6 +62,7 @@ def test_learns_what_the_covariance_does_not_tell(tmp_path):
 
 
 def test_interrupted_and_resumed_is_bit_identical(tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
     whole = fit(tmp_path / "whole")
     assert whole.step == 12 and not whole.stopped
 
@@ -77,7 +78,7 @@ def test_interrupted_and_resumed_is_bit_identical(tmp_path, monkeypatch):
     assert first.step == 6 and first.stopped
     monkeypatch.setattr(training, "advance", advance)
     assert_same(fit(tmp_path / "parts"), whole)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_crash_loses_the_steps_since_the_checkpoint_only(tmp_path, monkeypatch):
