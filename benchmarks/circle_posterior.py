@@ -5,8 +5,9 @@ the error eps cos(2 angle + 1) along the tangent. 2,000 chains of `Langevin` for
 bins of the angle, to the exact posterior: the generic one for the plain score, the maximum-entropy one for the tempered
 and the density-cancelled score (Li et al. 2025, Theorem 6.1). The floor is that of 2,000 exact draws.
 
-A drift is held against the project's table of a prototype: where it holds, to sampling error; where it has broken down
-(above 0.2), to 0.1, since there the value depends on how the broken dynamics are run.
+A drift is held against the project's table of a prototype, up to eps = 25: where it holds, to sampling error; where it
+has broken down (above 0.2), to 0.1, since there the value depends on how the broken dynamics are run. At eps = 100 the
+values are printed beside each other only.
 
     python benchmarks/circle_posterior.py            # 5 seeds, eps up to 100
     python benchmarks/circle_posterior.py --quick    # 2 seeds, eps up to 25
@@ -126,6 +127,7 @@ def main() -> int:
         f"{drift.name}, eps = {eps}: {drift.prototype[eps]:.2f}": agrees(row, drift.prototype[eps])
         for drift in DRIFTS
         for eps, row in zip(amplitudes, results[drift.name][1:], strict=True)
+        if eps <= 25
     }
     write(args.out, {"seeds": list(seeds), "columns": header[1:], "results": results, "bars": met})
     return report(met)

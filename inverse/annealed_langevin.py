@@ -5,8 +5,9 @@ likelihood is smoothed with the level as in Jalal et al. 2021. At level sigma
 
     x' = x + h [score(x, sigma) + grad log p_sigma(y | x)] + sqrt(h / 2) (z + z_last),
 
-where p_sigma(y | x) has the noise variance s^2 + sigma^2 |A|^2. Averaging each noise with the one before (Leimkuhler
-and Matthews 2013) makes the variance of a Gaussian target exact at any stable h; Euler-Maruyama inflates it by h L / 2.
+where p_sigma(y | x) has the noise variance s^2 + smoothing sigma^2 |A|^2. Averaging each noise with the one before
+(Leimkuhler and Matthews 2013) makes the variance of a Gaussian target exact at any stable h, where Euler-Maruyama
+inflates it by h L / 2.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class AnnealedLangevin(Sampler):
 
     steps: in all; steps_per_level of them at each of the geometric levels from sigma_max to sigma_min (image units).
     step_size: in units of 1/L, L the Lipschitz constant of the drift at the level; below 2 for stability.
+    smoothing: of the likelihood, in parts of the noise that the level itself puts into A x. Chains choose between modes
+    while sigma is large: smoothed more, they choose with less of what y says; smoothed less, they need more steps.
 
     Where the physics is not linear the likelihood's gradient is evaluated at the denoised point, since images of
     standard deviation sigma are far from anything that the physics is meant for.
@@ -48,17 +51,19 @@ class AnnealedLangevin(Sampler):
     sigma_min: float | None = None
     step_size: float | None = None
     steps_per_level: int | None = None
+    smoothing: float | None = None
 
     name: ClassVar[str] = "annealed-langevin"
 
     def resolve(self, posterior: Posterior) -> AnnealedLangevin:
         return dataclasses.replace(
             self,
-            steps=self.steps or 500,
+            steps=self.steps or 1000,
             sigma_max=self.sigma_max or defaults.sigma_max(posterior),
             sigma_min=self.sigma_min or defaults.sigma_min(posterior, 0.2),
-            step_size=self.step_size or 0.5,
+            step_size=self.step_size or 1.0,
             steps_per_level=self.steps_per_level or 1,
+            smoothing=self.smoothing or 0.1,
         )
 
     @functools.cached_property
@@ -72,11 +77,11 @@ class AnnealedLangevin(Sampler):
 
     def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
         sigma = self.levels[i]
-        smoothing = 1 / (1 + sigma**2 * posterior.curvature)
-        h = self.step_size / (posterior.prior.stiffness(sigma) + smoothing * posterior.curvature)
+        tempering = 1 / (1 + self.smoothing * sigma**2 * posterior.curvature)
+        h = self.step_size / (posterior.prior.stiffness(sigma) + tempering * posterior.curvature)
         x, denoised = posterior.prior.ascend(state.x, sigma, h, noise[1:])
         at = state.x if operators.is_linear(posterior.physics) else denoised
-        x = axpy_(h * smoothing, posterior.likelihood_score(at), x)
+        x = axpy_(h * tempering, posterior.likelihood_score(at), x)
         return State(stir(x, h, noise[0], state.memory), noise[0])
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
