@@ -2,7 +2,7 @@
 
 Truths are drawn from the mixture. For each operator and noise level the table gives the sliced Wasserstein distance
 (mean over 100 slices of W1) between a sampler's draws and exact draws, over the floor: that of exact draws against
-other exact draws. At noise 0.05 one component is left; the second level leaves several. deepinv's samplers run with
+other exact draws. At noise 0.05 one component is left; at 0.5 one to a few, at 1.5 several. deepinv's samplers run with
 their defaults and the same exact denoiser; ours with their defaults; the calls of each are printed.
 
     python benchmarks/mixture_posterior.py            # 2 seeds x 4 images, 100 draws
@@ -30,7 +30,7 @@ from priors.fashion_mnist import read
 
 SHAPE, COMPONENTS, BANDWIDTH = (1, 28, 28), 2000, 0.1
 OPERATORS = {"blur": {}, "inpainting": {"keep": 0.5}, "compressed-sensing": {"ratio": 0.1}}
-NOISES = (0.05, 0.5)
+NOISES = (0.05, 0.5, 1.5)
 # DDRM needs the singular values of the physics; DPS and DiffPIR take any linear one.
 PEERS = {
     "deepinv dps": (peers.dps, 1000),

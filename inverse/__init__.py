@@ -1,5 +1,7 @@
 """Posterior samples of imaging inverse problems: samplers, exact references, diagnostics and the command."""
 
+from typing import Any
+
 from . import metrics
 from .annealed_langevin import AnnealedLangevin
 from .dps import DPS
@@ -24,6 +26,16 @@ __all__ = [
     "Samples",
     "metrics",
     "reconstruct",
+    "robustness",
     "sampler",
     "samplers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # tables and columnar files take a second to import, and few programs need them
+    if name == "robustness":
+        import inverse.robustness
+
+        return inverse.robustness
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

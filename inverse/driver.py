@@ -121,7 +121,7 @@ class Sampler:
         start = time.perf_counter()
         sampler = self.resolve(posterior)
         with torch.no_grad():
-            x = _Run(sampler, posterior, n, seed, chunk_size, checkpoint).run(progress)
+            x = Run(sampler, posterior, n, seed, chunk_size, checkpoint).run(progress)
         return Samples(
             x=x.reshape(n, len(posterior), *posterior.image_shape),
             nfe=sampler.evaluations(posterior),
@@ -145,7 +145,7 @@ class Sampler:
             raise ValueError(f"physics must have Gaussian noise for {self.name}, got {noise}; use dps or langevin")
 
 
-class _Run:
+class Run:
     """One run of a resolved sampler: N = n B chains, computed in chunks at every step."""
 
     def __init__(

@@ -11,7 +11,18 @@ from torch import Tensor
 
 from .base import Prior, Sigma, sigma_per_item
 from .chart_laws import chart_law
-from .manifolds import Embedded, Factorised, LogDensity, Product, Sphere, Submanifold, VonMisesFisher
+from .manifolds import (
+    Embedded,
+    Factorised,
+    InCoordinates,
+    LogDensity,
+    PhaseTorus,
+    Product,
+    Sphere,
+    Submanifold,
+    VonMisesFisher,
+)
+from .matched_filter import MatchedFilterLaw
 from .von_mises_fisher import VonMisesFisherLaw
 
 
@@ -54,6 +65,8 @@ def _law(manifold: Submanifold, log_density: LogDensity | Factorised | None, nod
         return VonMisesFisherLaw(manifold, log_density)
     if isinstance(log_density, Factorised):
         raise ValueError(f"log_density may be Factorised on a Product alone, got it on {manifold!r}")
+    if isinstance(manifold, PhaseTorus):
+        return MatchedFilterLaw(manifold, log_density, nodes)
     return chart_law(manifold, log_density, nodes)
 
 
@@ -67,17 +80,26 @@ def _log_density(manifold: Submanifold, log_density: LogDensity | Factorised | N
     return log_density(points)
 
 
+def _inside(log_density: LogDensity | Factorised | None) -> LogDensity | Factorised | None:
+    """The density as one of points inside: the coordinates of an embedded manifold are those of the one inside it."""
+    if isinstance(log_density, InCoordinates) and isinstance(log_density.manifold, Embedded):
+        return InCoordinates(log_density.manifold.manifold, log_density.log_density)
+    return log_density
+
+
 class Manifold(Prior):
     """The law of a point of a manifold drawn from a density with respect to its volume.
 
     Uniform and von Mises-Fisher laws on circles and spheres of any dimension are in closed form (Bessel ratios), any
     other density on circle, ellipse, torus, their products (three coordinates together) and S^2 by quadrature that
-    follows sigma down (`priors.chart_laws`); products of independent factors and isometric embeddings are reduced to
+    follows sigma down (`priors.chart_laws`), and on the shifts of an image by a matched filter
+    (`priors.matched_filter`); products of independent factors and isometric embeddings are reduced to
     their parts exactly. Computed in float64 whatever the dtype of x, and returned in that: the displacement D - x is
     formed without rounding to x, so that scores are right at sigma = 1e-3 and below also in float32.
 
     manifold: one of `priors.manifolds`. log_density: maps points (..., d) to (...), unnormalised, with respect to the
-    volume; None is uniform. On an `Embedded` manifold it is given points of the manifold inside, in its own space.
+    volume; None is uniform. On an `Embedded` manifold it is given points of the manifold inside, in its own space;
+    `InCoordinates` serves for either.
     nodes: quadrature nodes per coordinate that resolve the density; None is 256, 64 or 32 for one, two or three.
     """
 
@@ -98,7 +120,8 @@ class Manifold(Prior):
         self.image_shape = manifold.image_shape
         # Nothing but the part of x in the embedded manifold's own space needs a law.
         self._inside = manifold.manifold if isinstance(manifold, Embedded) else manifold
-        self._law = _law(self._inside, log_density, nodes)
+        self._density = _inside(log_density)
+        self._law = _law(self._inside, self._density, nodes)
 
     def _prepare(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
@@ -115,8 +138,9 @@ class Manifold(Prior):
             return self._law.displacement(y, level).to(x.dtype)
         inner = self.manifold.inner(y)
         basis, flat = self.manifold.basis.to(y.device), self.manifold.flatten(y) - self.manifold.center.to(y.device)
-        normal = flat - inner @ basis.T
-        return (self._law.displacement(inner, level) @ basis.T - normal).reshape(x.shape).to(x.dtype)
+        # The part of x across the space inside, x - E E^T x, comes off with the rest: one product with E less.
+        denoised = self._law.displacement(inner, level) + inner
+        return (denoised @ basis.T - flat).reshape(x.shape).to(x.dtype)
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """E[X | X + sigma Z = x], like x (B, *image_shape)."""
@@ -138,7 +162,7 @@ class Manifold(Prior):
     def log_density_on(self, points: Tensor) -> Tensor:
         """Log-density with respect to the volume at points of the manifold (..., *image_shape), unnormalised, (...)."""
         inner = self.manifold.inner(points) if isinstance(self.manifold, Embedded) else points
-        return _log_density(self._inside, self.log_density, inner)
+        return _log_density(self._inside, self._density, inner)
 
     def radius(self, image_shape: tuple[int, ...]) -> float:
         """Root mean square distance of X from its mean, in units of the data, from 4,096 draws (1% of it)."""

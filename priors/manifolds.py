@@ -8,93 +8,37 @@ a chart (`axes`, `point`, `log_element`) it can carry any density and be integra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .charts import ANGLE, Axis, lattice
+from .charts import ANGLE, Axis
+from .embedded import Embedded
+from .image_orbit import ImageOrbit
+from .phase_torus import PhaseTorus
+from .submanifold import LogDensity, Submanifold, positive
 
-LogDensity = Callable[[Tensor], Tensor]
-
-
-def _positive(name: str, value: float) -> float:
-    value = float(value)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and above 0, got {value}")
-    return value
+__all__ = [
+    "Circle",
+    "Ellipse",
+    "Embedded",
+    "Factorised",
+    "ImageOrbit",
+    "InCoordinates",
+    "LogDensity",
+    "PhaseTorus",
+    "Product",
+    "Sphere",
+    "Submanifold",
+    "Torus",
+    "VonMisesFisher",
+    "interpolate",
+]
 
 
 def _norm(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-
-
-class Submanifold:
-    """A compact submanifold of R^d without boundary.
-
-    dim: dimension n. image_shape: shape of a point, (d,) or (C, H, W). volume: n-dimensional. curvature: largest
-    absolute principal curvature, the reciprocal of a length below which the manifold looks flat.
-    axes: coordinates of the chart, empty where there is none. speeds: for charts that are periodic in every coordinate,
-    numbers c_i such that |point(u) - point(v)|^2 <= sum_i c_i^2 (u_i - v_i)^2.
-    """
-
-    dim: int
-    image_shape: tuple[int, ...]
-    volume: float
-    curvature: float
-    axes: tuple[Axis, ...] = ()
-    speeds: tuple[float, ...] = ()
-
-    def project(self, x: Tensor) -> Tensor:
-        """Nearest point of the manifold, (..., *image_shape); one of them where there are several."""
-        raise NotImplementedError
-
-    def tangential(self, point: Tensor, vector: Tensor) -> Tensor:
-        """Orthogonal projection of vectors onto the tangent space at points of the manifold; like vector."""
-        raise NotImplementedError
-
-    def point(self, u: Tensor) -> Tensor:
-        """Point at coordinates u (..., dim)."""
-        raise NotImplementedError(f"{self!r} has no chart")
-
-    def coordinates(self, point: Tensor) -> Tensor:
-        """Coordinates (..., dim) of points of the manifold, the inverse of `point`."""
-        raise NotImplementedError(f"{self!r} has no chart")
-
-    def log_element(self, u: Tensor) -> Tensor:
-        """Logarithm of the volume element d vol / du at coordinates u (..., dim), (...)."""
-        raise NotImplementedError(f"{self!r} has no chart")
-
-    def uniform(self, n: int, generator: torch.Generator) -> Tensor:
-        """n independent points, uniform with respect to the volume, (n, *image_shape), float64."""
-        raise NotImplementedError
-
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n independent points, uniform with respect to the volume, (n, *image_shape), float64."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        return self.uniform(n, torch.Generator().manual_seed(seed))
-
-    def distance(self, x: Tensor) -> Tensor:
-        """Distance to the manifold, (...)."""
-        axes = tuple(range(-len(self.image_shape), 0))
-        return torch.linalg.vector_norm(x - self.project(x), dim=axes)
-
-    def quadrature(self, counts: int | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Nodes (K, *image_shape) and weights (K,), float64, for integrals over the volume.
-
-        counts: nodes per coordinate. The rule converges faster than any power of counts for smooth integrands.
-        """
-        if not self.axes:
-            raise ValueError(f"quadrature needs a manifold with a chart, got {self!r}")
-        counts = [counts] * self.dim if isinstance(counts, int) else list(counts)
-        if len(counts) != self.dim or min(counts) < 1:
-            raise ValueError(f"counts must be one positive number or {self.dim} of them, got {counts}")
-        u, weights = lattice(self.axes, counts)
-        return self.point(u), weights * self.log_element(u).exp()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(dim={self.dim}, image_shape={self.image_shape})"
 
 
 class Sphere(Submanifold):
@@ -108,7 +52,7 @@ class Sphere(Submanifold):
         if int(n) != n or n < 1:
             raise ValueError(f"n must be an integer of at least 1, got {n}")
         self.dim = int(n)
-        self.radius = _positive("radius", radius)
+        self.radius = positive("radius", radius)
         self.image_shape = (self.dim + 1,)
         self.volume = 2 * math.exp((n + 1) / 2 * math.log(math.pi) - math.lgamma((n + 1) / 2)) * self.radius**n
         self.curvature = 1 / self.radius
@@ -187,7 +131,7 @@ class Ellipse(Submanifold):
     def __init__(self, a: float, b: float) -> None:
         from scipy.special import ellipe
 
-        self.a, self.b = _positive("a", a), _positive("b", b)
+        self.a, self.b = positive("a", a), positive("b", b)
         small, large = sorted((self.a, self.b))
         self.volume = 4 * large * float(ellipe(1 - (small / large) ** 2))
         self.curvature = large / small**2
@@ -254,7 +198,7 @@ class Torus(Submanifold):
     axes = (ANGLE, ANGLE)
 
     def __init__(self, major: float, minor: float) -> None:
-        self.major, self.minor = _positive("major", major), _positive("minor", minor)
+        self.major, self.minor = positive("major", major), positive("minor", minor)
         if self.minor >= self.major:
             raise ValueError(f"minor must be below major ({self.major:g}) for an embedded torus, got {self.minor:g}")
         self.volume = 4 * math.pi**2 * self.major * self.minor
@@ -351,69 +295,6 @@ class Product(Submanifold):
 
     def __repr__(self) -> str:
         return f"Product({', '.join(map(repr, self.factors))})"
-
-
-class Embedded(Submanifold):
-    """A manifold of vectors in a larger space by a random isometry, x = center + E m, E with orthonormal columns.
-
-    image_shape: shape of the points, (d,) or (C, H, W), or the number d; at least as many entries as the manifold's
-    own space. seed: of the isometry. center: a number or a tensor of image_shape, added to every point.
-    """
-
-    def __init__(
-        self,
-        manifold: Submanifold,
-        image_shape: int | Sequence[int],
-        seed: int = 0,
-        center: float | Tensor = 0.0,
-    ) -> None:
-        if len(manifold.image_shape) != 1:
-            raise ValueError(f"manifold must be one of vectors, got points of shape {manifold.image_shape}")
-        self.manifold = manifold
-        self.image_shape = (image_shape,) if isinstance(image_shape, int) else tuple(image_shape)
-        inner, outer = manifold.image_shape[0], math.prod(self.image_shape)
-        if outer < inner:
-            raise ValueError(f"image_shape must hold at least {inner} entries for {manifold!r}, got {self.image_shape}")
-        generator = torch.Generator().manual_seed(seed)
-        self.basis = torch.linalg.qr(torch.randn(outer, inner, dtype=torch.float64, generator=generator))[0]
-        self.center = torch.as_tensor(center, dtype=torch.float64).expand(self.image_shape).reshape(-1).clone()
-        self.dim, self.volume, self.curvature = manifold.dim, manifold.volume, manifold.curvature
-        self.axes, self.speeds = manifold.axes, manifold.speeds
-
-    def flatten(self, x: Tensor) -> Tensor:
-        """(..., *image_shape) to (..., d)."""
-        return x.reshape(*x.shape[: x.ndim - len(self.image_shape)], -1)
-
-    def inner(self, x: Tensor) -> Tensor:
-        """E^T (x - center), (..., k): coordinates of x in the manifold's own space. x: (..., *image_shape)."""
-        return (self.flatten(x) - self.center.to(x)) @ self.basis.to(x)
-
-    def outer(self, m: Tensor) -> Tensor:
-        """center + E m, (..., *image_shape). m: (..., k)."""
-        return (self.center.to(m) + m @ self.basis.to(m).T).reshape(*m.shape[:-1], *self.image_shape)
-
-    def project(self, x: Tensor) -> Tensor:
-        return self.outer(self.manifold.project(self.inner(x)))
-
-    def tangential(self, point: Tensor, vector: Tensor) -> Tensor:
-        basis = self.basis.to(vector)
-        part = self.manifold.tangential(self.inner(point), self.flatten(vector) @ basis)
-        return (part @ basis.T).reshape(vector.shape)
-
-    def point(self, u: Tensor) -> Tensor:
-        return self.outer(self.manifold.point(u))
-
-    def coordinates(self, point: Tensor) -> Tensor:
-        return self.manifold.coordinates(self.inner(point))
-
-    def log_element(self, u: Tensor) -> Tensor:
-        return self.manifold.log_element(u)
-
-    def uniform(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.outer(self.manifold.uniform(n, generator))
-
-    def __repr__(self) -> str:
-        return f"Embedded({self.manifold!r}, image_shape={self.image_shape})"
 
 
 class VonMisesFisher:

@@ -63,7 +63,7 @@ class MaximumEntropy(Prior):
         self.sigma_ref, self.pairs, self.seed = float(sigma_ref), int(pairs), int(seed)
         self.image_shape, self.sigma_range = prior.image_shape, prior.sigma_range
         self.evaluations, self.draws = (1, 0) if method == "tempered" else (1 + 2 * self.pairs, self.pairs)
-        self.calls = 0
+        self._calls = 0
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """The wrapped prior's denoiser."""
@@ -97,9 +97,9 @@ class MaximumEntropy(Prior):
         if self.method == "tempered":
             return (level / self.sigma_ref).clamp(max=1) ** self.alpha * displacement / level**2, x + displacement
         if noise is None or not len(noise):
-            generator = torch.Generator().manual_seed(self.seed + self.calls)
+            generator = torch.Generator().manual_seed(self.seed + self._calls)
             noise = torch.randn(self.pairs, *x.shape, generator=generator, dtype=x.dtype).to(x.device)
-            self.calls += 1
+            self._calls += 1
         elif [field.shape for field in noise] != [x.shape] * self.pairs:
             came = ", ".join(str(tuple(field.shape)) for field in noise)
             raise ValueError(f"noise must have {self.pairs} fields of shape {tuple(x.shape)}, got {came}")

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from inverse.command import demo, listing, reconstruct, sample, train
+from inverse.command import demo, listing, reconstruct, sample, sweep, train
 from inverse.command.arguments import Parser
 
 DESCRIPTION = """\
@@ -41,7 +41,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"scorefold {importlib.metadata.version('scorefold')}")
     top.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, reconstruct, sample, train, listing):
+    for module in (demo, reconstruct, sample, sweep, train, listing):
         module.add(commands)
     return top
 
@@ -77,7 +77,7 @@ def _say(error: BaseException | str, code: int, show_traceback: bool = False) ->
 
 def _refuse_unknown(line: Parser, argv: Sequence[str]) -> None:
     """Exit with the nearest known subcommand where the first word is none."""
-    known = ["demo", "list", "reconstruct", "sample", "train"]
+    known = ["demo", "list", "reconstruct", "sample", "sweep", "train"]
     word = next((argument for argument in argv if not argument.startswith("-")), None)
     if word is not None and word not in known:
         near = difflib.get_close_matches(word, known, n=1)

@@ -1,0 +1,202 @@
+"""The sweep: a grid of problems, priors, samplers, score errors, amplitudes, noise levels and seeds.
+
+A cell is the unit of results, kept under the digest of all that determines it; the cells of one group, which differ in
+the amplitude alone, are run together. Whatever the backend, the number of workers and the order, a group is computed
+in the same way from the same seeds, on one thread, so that results are identical.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import torch
+from tqdm import tqdm
+
+from inverse.driver import Sampler
+from priors.base import Prior
+
+from .base import PriorError
+from .cells import Row, compute
+from .grid import Grid, Group, named
+from .problem import Problem
+from .results import Sweep
+from .store import Store
+
+# A group whose worker died is tried so often before the sweep is given up.
+ATTEMPTS = 3
+
+
+def sweep(
+    problems: Problem | Mapping[str, Problem | Callable[[int], Problem]],
+    priors: Prior | Mapping[str, Prior],
+    samplers: Sampler | Sequence[Sampler] | Mapping[str, Sampler],
+    errors: PriorError | Sequence[PriorError] | Mapping[str, PriorError],
+    amplitudes: Sequence[float],
+    sigmas: Sequence[float],
+    seeds: Sequence[int] = (0, 1, 2),
+    n: int = 100,
+    out: str | Path | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
+    progress: bool = False,
+) -> Sweep:
+    """Run every cell of the grid that has no result yet.
+
+    problems: a `Problem`, or several by name, also as functions of the seed. priors: by name, say
+    {"generic": p, "maximum-entropy": MaximumEntropy(p)}; an error is put inside a MaximumEntropy prior.
+    samplers: with their hyper-parameters; the noise level of a cell replaces `sigma`, or `sigma_min` of those that
+    anneal. errors: their own amplitude is replaced by each of `amplitudes` (> 0); the run without error, with the same
+    random numbers, is what they are compared with. n: chains per measurement.
+    out: folder of the results, made where it is missing; None keeps them in memory. Interrupted or killed, the same
+    call goes on where it was; a second one computes nothing. A cell that fails is recorded with its error.
+    workers: processes on this machine, one thread each; 1 computes in this one. cluster: address of a Dask scheduler
+    (extra `cluster`), whose workers must have this package.
+    Raises ValueError for an empty grid, values out of range, and a folder of another sweep, of another version, or in
+    use; TypeError for members of another kind.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
+    grid = Grid(
+        named("problems", problems, Problem),
+        named("priors", priors, Prior),
+        named("samplers", samplers, Sampler),
+        named("errors", errors, PriorError),
+        tuple(float(a) for a in amplitudes),
+        tuple(float(s) for s in sigmas),
+        tuple(int(s) for s in seeds),
+        n,
+    )
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        store = Store(folder, grid.fingerprint, _about(grid))
+        stack.enter_context(store.lock())
+        done = store.done()
+        todo = [group for group in grid.groups() if not done.issuperset(grid.keys(group))]
+        backend = _backend(grid, min(workers, max(1, len(todo))), cluster)
+        total = len(grid.amplitudes)
+        with tqdm(total=len(grid), initial=len(grid) - total * len(todo), unit="cell", disable=not progress) as bar:
+            for rows in backend(todo):
+                for row in rows:
+                    store.write(row)
+                bar.update(total)
+        return Sweep(store.read())
+
+
+def _about(grid: Grid) -> dict[str, Any]:
+    axes = {name: list(getattr(grid, name)) for name in ("problems", "priors", "samplers", "errors")}
+    values = {name: list(getattr(grid, name)) for name in ("amplitudes", "sigmas", "seeds")}
+    settings = {name: repr(sampler) for name, sampler in grid.samplers.items()}
+    return {**axes, **values, "n": grid.n, "samplers_settings": settings}
+
+
+Backend = Callable[[list[Group]], Iterator[list[Row]]]
+
+
+def _backend(grid: Grid, workers: int, cluster: str | None) -> Backend:
+    if cluster is not None:
+        return lambda groups: _on_cluster(grid, groups, cluster)
+    if workers == 1:
+        return lambda groups: _here(grid, groups)
+    return lambda groups: _in_processes(grid, groups, workers)
+
+
+def _here(grid: Grid, groups: list[Group]) -> Iterator[list[Row]]:
+    for group in groups:
+        with _one_thread():
+            rows = compute(grid, group)
+        yield rows
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums are split among threads, so that their number is seen in the last digit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_processes(grid: Grid, groups: list[Group], workers: int) -> Iterator[list[Row]]:
+    """Groups in whatever order they are ready. A worker that dies costs the groups in flight, which are tried again."""
+    payload, left, deaths = cloudpickle.dumps(grid), dict.fromkeys(groups), 0
+    while left:
+        with _pool(payload, workers) as pool:
+            try:
+                futures = {pool.submit(_compute_in_worker, group): group for group in left}
+                for future in as_completed(futures):
+                    rows = future.result()
+                    del left[futures[future]]
+                    yield rows
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths == ATTEMPTS:
+                    raise RuntimeError(f"a worker process died {ATTEMPTS} times; is there enough memory?") from None
+
+
+@contextlib.contextmanager
+def _pool(payload: bytes, workers: int) -> Iterator[ProcessPoolExecutor]:
+    # OpenMP reads its number of threads when it is loaded, which is before a worker could set it
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(payload,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+_WORKER: dict[str, Grid] = {}
+
+
+def _start_worker(payload: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns the sweep
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+    torch.set_num_threads(1)
+    _WORKER["grid"] = cloudpickle.loads(payload)
+
+
+def _end_with_owner() -> None:
+    """End this process when the one that owns the sweep is gone, however it went."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _compute_in_worker(group: Group) -> list[Row]:
+    return compute(_WORKER["grid"], group)
+
+
+def _on_cluster(grid: Grid, groups: list[Group], address: str) -> Iterator[list[Row]]:
+    """On an existing Dask cluster, which runs again what a lost worker had."""
+    try:
+        import distributed
+    except ImportError:
+        raise ImportError('cluster needs Dask: pip install "scorefold[cluster]"') from None
+    with distributed.Client(address, set_as_default=False) as client:
+        payload = client.scatter(cloudpickle.dumps(grid), broadcast=True, hash=False)
+        futures = [client.submit(_compute_on_cluster, payload, group, pure=False, retries=2) for group in groups]
+        for future in distributed.as_completed(futures):
+            yield future.result()
+            future.release()
+
+
+def _compute_on_cluster(payload: bytes, group: Group) -> list[Row]:
+    with _one_thread():
+        return compute(cloudpickle.loads(payload), group)

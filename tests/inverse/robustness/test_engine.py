@@ -1,0 +1,229 @@
+"""The engine: resumed, killed, in processes or on a cluster, the results are the same; failures and misuse are told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from inverse.robustness import ScoreError, Sweep, WeightNoise, cells, sweep
+from inverse.robustness.store import Store
+from priors import Denoiser
+
+TIMES = ["seconds"]
+
+
+def values(result):
+    return result.table.drop(columns=TIMES)
+
+
+def test_one_row_for_each_cell_and_the_truth_in_it(grid):
+    table = sweep(**grid).table
+    assert len(table) == 2 * 2 * 3 * 2 and table["key"].is_unique
+    assert (table["status"] == "ok").all() and (table["nfe"] == 41).all()
+    assert (table[["distance", "shift", "std_ratio", "floor", "psnr", "coverage"]].notna()).all(axis=None)
+    # a constant field of size a moves the mean of a Gaussian posterior of precision P by a P^-1 d: linear in a
+    bias = table[(table["error"] == "bias") & (table["prior"] == "generic")].groupby("amplitude")["shift"].mean()
+    np.testing.assert_allclose(bias.to_numpy() / bias.index.to_numpy(), bias.iloc[0] / 0.1, rtol=1e-3)
+    exact = table[table["prior"] == "generic"]
+    assert exact["exact_distance"].notna().all() and table[table["prior"] == "geometric"]["exact_distance"].isna().all()
+
+
+def test_amplitudes_run_together_give_what_each_gives_alone(grid, monkeypatch):
+    together = values(sweep(**grid))
+    monkeypatch.setattr("inverse.robustness.coupled.ScoreError", type("No field", (), {}))
+    alone = values(sweep(**grid))
+    assert (together["key"] == alone["key"]).all()
+    for name in ("distance", "shift", "std_ratio", "exact_distance"):
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_second_run_computes_nothing_and_global_random_state_is_left_alone(grid, tmp_path, monkeypatch):
+    state = torch.get_rng_state()
+    first = sweep(**grid, out=tmp_path / "out")
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr("inverse.robustness.engine.compute", None)
+    pd.testing.assert_frame_equal(sweep(**grid, out=tmp_path / "out").table, first.table)
+    pd.testing.assert_frame_equal(Sweep.load(tmp_path / "out").table, first.table)
+
+
+def test_interrupted_it_goes_on_where_it_was(grid, tmp_path, monkeypatch):
+    whole = values(sweep(**grid))
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return cells.compute(*arguments)
+
+    monkeypatch.setattr("inverse.robustness.engine.compute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(**grid, out=tmp_path / "out")
+    assert len(Sweep.load(tmp_path / "out")) == 3 * 3
+    resumed = sweep(**grid, out=tmp_path / "out")
+    assert len(calls) == 4 + 5
+    pd.testing.assert_frame_equal(values(resumed), whole)
+
+
+def test_two_processes_give_the_same_results(grid, tmp_path):
+    pd.testing.assert_frame_equal(values(sweep(**grid, workers=2, out=tmp_path / "out")), values(sweep(**grid)))
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_results_though_a_worker_is_killed(grid):
+    distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    grid["samplers"] = type(grid["samplers"])(steps=2000, anneal_steps=10)
+    here = values(sweep(**grid))
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        victim = next(iter(cluster.workers.values())).pid
+        killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(5); os.kill({victim}, 9)"])
+        there = values(sweep(**grid, cluster=cluster.scheduler_address))
+        killer.wait()
+    pd.testing.assert_frame_equal(there, here)
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+import conftest
+from inverse import Langevin
+from inverse.robustness import sweep
+grid = conftest.grid.__wrapped__() if hasattr(conftest.grid, "__wrapped__") else conftest.grid.__pytest_wrapped__.obj()
+grid["samplers"] = Langevin(steps=1500, anneal_steps=10)
+sweep(**grid, out=sys.argv[1], workers=int(sys.argv[2]))
+"""
+
+
+def test_killed_at_any_moment_it_loses_the_cells_in_flight_alone(grid, tmp_path):
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(SCRIPT.format(tests=os.path.dirname(__file__)))
+    process = subprocess.Popen([sys.executable, str(script), str(out), "1"])
+    end = time.monotonic() + 120
+    while time.monotonic() < end and len(list(out.glob("rows/*.parquet"))) < 4:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survived = {path.name: path.read_bytes() for path in out.glob("rows/*.parquet")}
+    assert 4 <= len(survived) < 24
+    grid["samplers"] = type(grid["samplers"])(steps=1500, anneal_steps=10)
+    resumed = sweep(**grid, out=out)
+    assert len(resumed) == 24
+    rows = len([name for name, content in survived.items() if (out / "rows" / name).read_bytes() == content])
+    assert rows >= len(survived) - 3  # the rows of a group that was cut off are written again
+    pd.testing.assert_frame_equal(values(resumed), values(sweep(**grid)))
+
+
+class Explosive(ScoreError):
+    """Nothing below the amplitude 5, not finite above."""
+
+    def __call__(self, x, sigma):
+        return torch.full_like(x, torch.inf if self.amplitude > 5 else 0.0)
+
+    def describe(self):
+        return {"name": "Explosive"}
+
+
+class Absent(ScoreError):
+    def __call__(self, x, sigma):
+        raise RuntimeError("no such field")
+
+    def describe(self):
+        return {}
+
+
+def test_a_cell_that_fails_is_recorded_and_stops_no_other(grid, monkeypatch):
+    monkeypatch.setattr("inverse.robustness.coupled.ScoreError", type("No field", (), {}))
+    grid["errors"] = {"explosive": Explosive(), "absent": Absent()}
+    result = sweep(**grid)
+    table = result.table[result.table["error"] == "explosive"]
+    assert (table[table["amplitude"] < 5]["status"] == "ok").all()
+    failed = table[table["amplitude"] > 5]
+    assert (failed["status"] == "failed").all() and failed["message"].str.contains("left the finite numbers").all()
+    absent = result.table[result.table["error"] == "absent"]
+    assert (absent["status"] == "failed").all() and absent["message"].eq("RuntimeError: no such field").all()
+    found = result.breakdown(0.1).set_index(["error", "prior"])
+    assert found.loc[("explosive", "generic"), "critical"] == pytest.approx(10.0)  # a failed cell has moved
+
+
+def test_weights_that_are_wrong_are_swept_too(grid):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3))
+
+    class Shrinking(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, sigma):
+            return 0.1 * self.network(x)
+
+    grid |= {"priors": {"network": Denoiser(Shrinking(), (3,))}, "errors": WeightNoise(seed=1)}
+    table = sweep(**grid).table
+    assert (table["status"] == "ok").all(), table["message"].unique()
+    assert table.groupby("amplitude")["distance"].mean().is_monotonic_increasing
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"amplitudes": []}, "amplitudes must not be empty, got a grid without cells"),
+        ({"seeds": []}, "seeds must not be empty"),
+        ({"amplitudes": [0.0]}, "amplitudes must be finite and above 0, got 0.0"),
+        ({"amplitudes": [1.0, 1.0]}, "amplitudes must differ from each other"),
+        ({"sigmas": [-1.0]}, "sigmas must be finite and above 0, got -1.0"),
+        ({"n": 1}, "n must be at least 2 chains"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(grid, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sweep(**(grid | changes))
+
+
+def test_a_noise_level_that_the_prior_does_not_know_is_refused(grid):
+    grid["priors"] = {"network": Denoiser(torch.nn.Identity(), (3,), sigma_range=(0.2, 1.0))}
+    with pytest.raises(ValueError, match="sigmas must be in the range of prior 'network', 0.2 to 1, got 0.1"):
+        sweep(**grid)
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_was(grid, tmp_path):
+    out = tmp_path / "out"
+    sweep(**grid, out=out)
+    with pytest.raises(ValueError, match="one of this sweep, got one of another in"):
+        sweep(**(grid | {"sigmas": [0.2]}), out=out)
+    manifest = out / "sweep.json"
+    about = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(about | {"format": 0}))
+    with pytest.raises(ValueError, match="out must hold results of format 1, got format 0"):
+        sweep(**grid, out=out)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("all of it")
+    with pytest.raises(ValueError, match="got other files"):
+        sweep(**grid, out=other)
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
+
+
+def test_two_runs_on_one_folder_at_once_are_refused(grid, tmp_path):
+    sweep(**grid, out=tmp_path)
+    digest = json.loads((tmp_path / "sweep.json").read_text())["digest"]
+    with Store(tmp_path, digest, {}).lock(), pytest.raises(ValueError, match="out must not be in use by another run"):
+        sweep(**grid, out=tmp_path)
+
+
+def test_a_row_that_cannot_be_read_is_moved_aside_and_computed_again(grid, tmp_path):
+    first = sweep(**grid, out=tmp_path)
+    half, foreign = sorted((tmp_path / "rows").glob("*.parquet"))[:2]
+    half.write_bytes(half.read_bytes()[:100])
+    foreign.write_bytes(b"nothing of ours")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        again = sweep(**grid, out=tmp_path)
+    pd.testing.assert_frame_equal(values(again), values(first))
+    assert {path.name for path in (tmp_path / "corrupt").iterdir()} == {half.name, foreign.name}
