@@ -91,14 +91,15 @@ def write(rows: Sequence[Row], path: str | Path) -> None:
     """Draw the rows and write them to path, whose ending chooses the format (.png, .pdf, .svg, ...).
 
     Truth, mean and samples share the grey scale [0, 1]; standard deviation and error share one colour scale, so that
-    a calibrated standard deviation looks as bright as the error. Raises ValueError for an ending that is no format.
+    a calibrated standard deviation looks as bright as the error. Raises ValueError for an ending that is no format,
+    OSError with a reason where the file cannot be written.
     """
     figure = draw(rows)
     formats = figure.canvas.get_supported_filetypes()
     ending = Path(path).suffix.lstrip(".").lower()
     if ending not in formats:
         raise ValueError(f"path must end in one of .{', .'.join(sorted(formats))}, got {str(path)!r}")
-    figure.savefig(path, dpi=160)
+    _save(figure, path)
 
 
 def write_grid(x: Tensor, path: str | Path, columns: int = 8) -> None:
@@ -115,7 +116,7 @@ def write_grid(x: Tensor, path: str | Path, columns: int = 8) -> None:
         axes.set_axis_off()
     for axes, image in zip(grid.flat, x, strict=False):
         axes.imshow(_shown(image), interpolation="nearest")
-    figure.savefig(path, dpi=160)
+    _save(figure, path)
 
 
 def draw(rows: Sequence[Row]) -> Figure:
@@ -152,6 +153,13 @@ def draw(rows: Sequence[Row]) -> Figure:
         left = MARGIN + columns.index(maps[0]) * (CELL + GAP)
         _colour_bar(figure, spread, left / width, ((len(maps) - 1) * (CELL + GAP) + CELL) / width)
     return figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    try:
+        figure.savefig(path, dpi=160)
+    except OSError as error:
+        raise type(error)(f"figure cannot be written to {path}: {error.strerror or error}") from error
 
 
 def _panels(row: Row) -> dict[str, np.ndarray]:

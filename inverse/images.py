@@ -14,6 +14,10 @@ from torch import Tensor
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # ITU-R BT.709, as in scikit-image
 
 
+class OutOfRange(ValueError):
+    """An array that holds no values of an image: some outside [0, 1], NaN, or none at all."""
+
+
 class Images(NamedTuple):
     """x: (B, *image_shape) float32 in [0, 1]. names: one per image. notes: what was changed to fit the shape."""
 
@@ -74,7 +78,8 @@ def read_array(path: str | Path, image_shape: tuple[int, ...] | None = None) -> 
     """A .npy file of images as (N, C, H, W), or (N, *image_shape), float32 in [0, 1].
 
     The array is (H, W), (N, H, W), (N, C, H, W) or (N, *image_shape): uint8 or uint16, which are divided by their
-    largest value, bool, or floats already in [0, 1]. Raises ValueError for anything else; nothing is unpickled.
+    largest value, bool, or floats already in [0, 1]. Raises ValueError for anything else, also for a picture with its
+    colours last, (H, W, 3); OutOfRange, a ValueError, for values outside [0, 1]. Nothing is unpickled.
     """
     array = load_npy(path)
     if array.dtype in (np.uint8, np.uint16):
@@ -84,16 +89,27 @@ def read_array(path: str | Path, image_shape: tuple[int, ...] | None = None) -> 
     values = torch.from_numpy(array.astype(np.float32))
     if values.numel() == 0 or not bool(((values >= 0) & (values <= 1)).all()):
         found = "nothing" if values.numel() == 0 else f"values from {values.min():g} to {values.max():g}"
-        raise ValueError(f"{path} must hold images with values in [0, 1], got {found}")
+        raise OutOfRange(f"{path} must hold images with values in [0, 1], got {found}")
     if image_shape is not None and tuple(values.shape[1:]) == tuple(image_shape):
         return values
     if values.ndim == 2:
         return values[None, None]
     if values.ndim == 3:
+        _check_grey(values, path)
         return values[:, None]
     if values.ndim != 4 or values.shape[1] not in (1, 3):
         raise ValueError(f"{path} must be (H, W), (N, H, W) or (N, C, H, W) with C 1 or 3, got {tuple(values.shape)}")
     return values
+
+
+def _check_grey(values: Tensor, path: str | Path) -> None:
+    """ValueError where (N, H, W) has a last axis that is one of colours, and no width of an image of that height."""
+    _, height, width = values.shape
+    if width in (3, 4) and height >= 4 * width:
+        raise ValueError(
+            f"{path} must be (N, C, H, W) for images in colour, got {tuple(values.shape)}; "
+            "use array[None, ..., :3].transpose(0, 3, 1, 2)"
+        )
 
 
 def load_npy(path: str | Path) -> np.ndarray:
@@ -107,7 +123,7 @@ def load_npy(path: str | Path) -> np.ndarray:
 
 
 def fit(images: Tensor, image_shape: tuple[int, ...], name: str = "image") -> tuple[Tensor, str]:
-    """(N, C, H, W) brought to (N, *image_shape), and one line that says how. See `load`."""
+    """(N, C, H, W) brought to (N, *image_shape), and one line that says how many and how. See `load`."""
     if len(image_shape) != 3 or image_shape[0] not in (1, 3):
         raise ValueError(f"{name} must have shape {tuple(image_shape)} for this prior, got {tuple(images.shape[1:])}")
     channels, height, width = image_shape
@@ -126,7 +142,8 @@ def fit(images: Tensor, image_shape: tuple[int, ...], name: str = "image") -> tu
     if crop != (height, width):
         steps.append(f"resampled from {crop[1]} x {crop[0]} to {width} x {height}")
         images = torch.nn.functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
-    return images.clamp(0, 1), f"{name}: {', '.join(steps)}"
+    found = [f"{len(images)} images"] if len(images) > 1 else []
+    return images.clamp(0, 1), f"{name}: {', '.join(found + steps)}"
 
 
 def write_png(path: str | Path, image: Tensor) -> None:

@@ -33,14 +33,13 @@ class Langevin(Sampler):
 
     steps: in all; the first `anneal_steps` are a run of `DPS` from sigma_max down to `sigma`, since local moves neither
     find nor leave a mode; all others are at sigma, in units of the image.
-    time: of the run at the level, in place of steps: as many steps as it takes. Its unit is that of the drift, in which
-    a law of standard deviation s is forgotten in about s^2.
+    time: of the run at the level, from which steps are chosen where they are not given. Its unit is that of the drift,
+    in which a law of standard deviation s is forgotten in about s^2.
     step_size: in units of 1/L, L the Lipschitz constant of the drift, so a fixed part of the cloud's squared thickness.
     likelihood_at: "denoised" or "x", where the likelihood's gradient is evaluated once the level is reached.
 
     The noise is that of Leimkuhler and Matthews (2013), see `AnnealedLangevin`. Returned are denoised chains.
-    Raises ValueError where anneal_steps is not below steps, both steps and time are given, or likelihood_at is neither
-    of the two.
+    Raises ValueError where anneal_steps is not below steps, or likelihood_at is neither of the two.
     """
 
     steps: int | None = None
@@ -57,8 +56,6 @@ class Langevin(Sampler):
         super().__post_init__()
         if self.likelihood_at not in ("denoised", "x"):
             raise ValueError(f'likelihood_at must be "denoised" or "x", got {self.likelihood_at!r}')
-        if self.steps and self.time:
-            raise ValueError(f"time must be None where steps are given ({self.steps}), got {self.time:g}")
         if self.steps and self.anneal_steps and self.anneal_steps >= self.steps:
             raise ValueError(f"anneal_steps must be below steps ({self.steps}), got {self.anneal_steps}")
 
@@ -69,14 +66,15 @@ class Langevin(Sampler):
             step_size=self.step_size or 0.5,
             sigma_max=self.sigma_max or defaults.sigma_max(posterior),
         )
-        if self.time:
-            shortest = float(torch.as_tensor(chosen.step_length(posterior)).min())
+        shortest = float(torch.as_tensor(chosen.step_length(posterior)).min())
+        if self.time and not self.steps:
             anneal_steps = self.anneal_steps or 200
             steps = anneal_steps + max(1, math.ceil(self.time / shortest))
         else:
             steps = self.steps or max(1000, 2 * (self.anneal_steps or 0))
             anneal_steps = self.anneal_steps or max(1, steps // 4)
-        return dataclasses.replace(chosen, steps=steps, anneal_steps=anneal_steps, time=None)
+        time = (steps - anneal_steps) * shortest
+        return dataclasses.replace(chosen, steps=steps, anneal_steps=anneal_steps, time=time)
 
     def step_length(self, posterior: Posterior) -> float | Tensor:
         """h: step_size over the Lipschitz constant of the drift; a number or one per chain, (N, 1, ..., 1)."""

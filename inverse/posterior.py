@@ -24,8 +24,8 @@ class Posterior:
     prior: a `priors.Prior`, or any deepinv denoiser. physics: any deepinv Physics with a noise model.
     y: measurements (B, ...), as `physics(x)` gives them; neither changed nor kept with gradients.
     image_shape: only needed where neither the prior nor the physics knows it.
-    Raises TypeError for a prior or physics of another kind, ValueError for a y that the physics cannot have given
-    and for a prior of another image shape.
+    Raises TypeError for a prior or physics of another kind, or a y of another precision than the prior's weights,
+    ValueError for a y that the physics cannot have given and for a prior of another image shape.
     """
 
     def __init__(self, prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None = None) -> None:
@@ -39,6 +39,7 @@ class Posterior:
         self.physics = physics
         self.image_shape = _image_shape(prior, physics, y, image_shape)
         operators.check_measurement(physics, y, self.image_shape)
+        _check_precision(prior, physics, y, self.image_shape)
         self.y = y.detach()
 
     def __len__(self) -> int:
@@ -176,6 +177,30 @@ def _norm(v: Tensor, axes: int) -> Tensor:
 
 def _number_or_per_image(value: Tensor, axes: int) -> float | Tensor:
     return value.reshape(-1, *[1] * axes) if value.numel() > 1 else float(value)
+
+
+def _check_precision(prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...]) -> None:
+    """TypeError unless y and A x have the precision of the prior's weights; priors without weights take any.
+
+    Weights of fewer than 32 bits are left to the network, which has to convert what it is given in any case.
+    """
+    weights = {weight.dtype for weight in prior.parameters()} & {torch.float32, torch.float64}
+    if not weights:
+        return
+    if y.dtype not in weights:
+        needed, way = ("float32", "y.float()") if y.dtype == torch.float64 else ("float64", "y.double()")
+        raise TypeError(f"y must be {needed} like the prior's weights, got {_short(y.dtype)}; use {way}")
+    with torch.no_grad():
+        given = physics.A(torch.zeros(1, *image_shape, dtype=y.dtype, device=y.device)).dtype
+    if given != y.dtype:
+        way = "physics.float()" if given == torch.float64 else "physics.double()"
+        raise TypeError(
+            f"physics must keep {_short(y.dtype)} images like the prior's weights, but gives {_short(given)}; use {way}"
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _image_shape(prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None) -> tuple[int, ...]:

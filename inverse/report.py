@@ -44,7 +44,7 @@ def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dic
 
 
 def markdown(lines: Sequence[dict[str, str | float]]) -> str:
-    """The table in Markdown, its columns aligned so that it also reads well in a terminal."""
+    """The table in Markdown, its columns aligned so that it also reads well in a terminal; "-" stands for NaN."""
     formats = {
         "PSNR": ".2f",
         "SSIM": ".3f",
@@ -54,7 +54,10 @@ def markdown(lines: Sequence[dict[str, str | float]]) -> str:
         "seconds": ".1f",
     }
     cells = [[str(name) for name in lines[0]]]
-    cells += [[format(value, formats.get(name, "")) for name, value in line.items()] for line in lines]
+    cells += [
+        ["-" if value != value else format(value, formats.get(name, "")) for name, value in line.items()]
+        for line in lines
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     aligned = [
         [cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

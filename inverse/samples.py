@@ -18,6 +18,7 @@ from torch import Tensor
 Value = str | int | float | bool | None | list[float]
 
 FORMAT = "scorefold-samples-1"
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +118,12 @@ class Samples:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: tensors `x` and `y`, the rest as JSON in its metadata under `samples`.
 
-        Atomic: the file is complete or not there. Raises OSError with a reason where it cannot be written.
+        path: ends in .safetensors. Atomic: the file is complete or not there. Raises ValueError for another ending,
+        OSError with a reason where it cannot be written.
         """
         path = Path(path)
+        if path.suffix != SUFFIX:
+            raise ValueError(f"path must end in {SUFFIX}, got {str(path)!r}")
         tensors = {"x": self.x, **({} if self.y is None else {"y": self.y})}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"format": FORMAT, "samples": json.dumps(self._record())}
@@ -155,6 +159,7 @@ class Samples:
         """Write a figure, one row per measurement: truth if given, measurement, mean, std and the first samples.
 
         path: its ending chooses the format (.png, .pdf, .svg). truth: (B, C, H, W). Only for images (C, H, W).
+        Raises ValueError for what cannot be shown, OSError with a reason where the file cannot be written.
         """
         from inverse import figures  # matplotlib is slow to import and not needed to draw samples
 

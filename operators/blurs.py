@@ -11,6 +11,7 @@ from deepinv.physics.functional import filter_fft
 from torch import Tensor
 
 from .checks import check_array, check_number, check_planar
+from .noise import countable
 from .transforms import hartley2
 
 PADDINGS = ("circular", "reflect", "replicate", "zeros", "valid")
@@ -62,6 +63,10 @@ class CircularBlur(BlurFFT):
         if filter is not None:
             self.update_parameters(filter=filter)
         return self._convolve(y, self.transfer, adjoint=True)
+
+    def noise(self, x: Tensor, **kwargs: object) -> Tensor:
+        """x = A(image) with noise, its rounding below 0 not held against Poisson noise."""
+        return super().noise(countable(x, self.noise_model), **kwargs)
 
     def A_adjoint_A(self, x: Tensor, **kwargs: object) -> Tensor:
         """A^T A x in one pair of FFTs."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def check_image_shape(image_shape: Sequence[int]) -> tuple[int, ...]:
+def check_image_shape(image_shape: Sequence[int] | None) -> tuple[int, ...]:
     """image_shape as a tuple (C, H, W) or (d,) of positive integers; TypeError or ValueError otherwise."""
     if isinstance(image_shape, str) or not isinstance(image_shape, Sequence):
-        raise TypeError(f"image_shape must be a tuple (C, H, W) or (d,), got {type(image_shape).__name__}")
+        raise TypeError(f"image_shape must be a tuple (C, H, W) or (d,), got {shown(image_shape)}")
     if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in image_shape):
         raise TypeError(f"image_shape must hold integers, got {tuple(image_shape)}")
     if len(image_shape) not in (1, 3) or min(image_shape) < 1:
@@ -31,7 +31,7 @@ def check_planar(name: str, image_shape: tuple[int, ...]) -> None:
 def check_number(argument: str, value: float, low: float, high: float = math.inf) -> float:
     """value as a float in (low, high]; TypeError when it is no number, ValueError when it lies outside."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{argument} must be a number, got {type(value).__name__}")
+        raise TypeError(f"{argument} must be a number, got {shown(value)}")
     if not (math.isfinite(value) and low < value <= high):
         limit = "" if math.isinf(high) else f" and at most {high:g}"
         raise ValueError(f"{argument} must be finite, above {low:g}{limit}, got {value}")
@@ -41,11 +41,16 @@ def check_number(argument: str, value: float, low: float, high: float = math.inf
 def check_integer(argument: str, value: int, low: int, high: int | None = None) -> int:
     """value as an int in [low, high]; TypeError when it is no integer, ValueError when it lies outside."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{argument} must be an integer, got {value!r}")
+        raise TypeError(f"{argument} must be an integer, got {shown(value)}")
     if value < low or (high is not None and value > high):
         limit = f"at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{argument} must be {limit}, got {value}")
     return int(value)
+
+
+def shown(value: object) -> str:
+    """value in a sentence: written out where that is short, else by its type."""
+    return repr(value) if value is None or isinstance(value, (str, Number)) else type(value).__name__
 
 
 def check_array(argument: str, value: Tensor | np.ndarray | Sequence) -> Tensor:

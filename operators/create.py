@@ -55,7 +55,7 @@ def create(
     """
     builder = _BUILDERS.get(name) if isinstance(name, str) else None
     if builder is None:
-        raise ValueError(f"name must be one of {', '.join(available())}, got {name!r}{_nearest(name, available())}")
+        raise ValueError(f"operator must be one of {', '.join(available())}, got {name!r}{_nearest(name, available())}")
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in known:

@@ -33,8 +33,8 @@ class _Differentiated(LinearPhysics):
 def from_functions(
     A: Callable[[Tensor], Tensor],
     A_adjoint: Callable[[Tensor], Tensor] | None = None,
+    image_shape: Sequence[int] | None = None,
     *,
-    image_shape: Sequence[int],
     linear: bool = True,
     noise: float | Tensor | NoiseModel = 0.0,
     seed: int = 0,
@@ -44,14 +44,15 @@ def from_functions(
 
     A: images (B, *image_shape) to real measurements (B, ...), in torch, each image on its own. A_adjoint: its
     transpose; by automatic differentiation of A when not given. linear: False for a non-linear A, which takes no
-    A_adjoint. noise, seed: as in `create`. device: where the functions work.
+    A_adjoint. image_shape: (C, H, W) or (d,); it has to be given. noise, seed: as in `create`. device: where the
+    functions work.
     Raises ValueError when A is not linear although linear is True, when A_adjoint is not its transpose (both tried on
     random images), or when A loses the batch axis; TypeError for a complex y: return torch.view_as_real of it.
     """
-    shape = check_image_shape(image_shape)
     for argument, function in (("A", A), ("A_adjoint", A_adjoint)):
         if not callable(function) and not (argument == "A_adjoint" and function is None):
             raise TypeError(f"{argument} must be a function of a batch of tensors, got {type(function).__name__}")
+    shape = check_image_shape(image_shape)
     model = as_noise_model(noise, seed)
     _check_forward(A, shape, linear, device)
     if not linear:
@@ -95,4 +96,7 @@ def _check_transpose(physics: LinearPhysics, shape: tuple[int, ...]) -> None:
         raise ValueError(f"A_adjoint must give shape {(2, *shape)} for 2 measurements, got {tuple(back.shape)}")
     error = check_adjoint(physics, shape)
     if error > _TOLERANCE:
-        raise ValueError(f"A_adjoint must be the transpose of A, got a relative mismatch of {error:.2g}")
+        raise ValueError(
+            "A_adjoint must be the transpose of A, got |<Ax, y> - <x, A^T y>| / (|Ax| |y|) = "
+            f"{error:.2g} for random x and y, not at most {_TOLERANCE}"
+        )

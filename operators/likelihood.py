@@ -222,8 +222,9 @@ def likelihood(physics: Physics) -> Likelihood:
         raise TypeError(f"physics must be a deepinv Physics, got {type(physics).__name__}")
     model = physics.noise_model
     if model is None or type(model) is ZeroNoise:
+        came = "a noise model, got none" if model is None else "noise above 0, got ZeroNoise (noise=0)"
         raise ValueError(
-            "physics must have a noise model, got none, so that p(y | x) has no density; give it one by "
+            f"physics must have {came}, so that p(y | x) has no density; give it some by "
             "operators.create(..., noise=0.05) or physics.noise_model = deepinv.physics.GaussianNoise(0.05)"
         )
     kind = _LIKELIHOODS.get(type(model))

@@ -6,12 +6,21 @@ import copy
 from numbers import Real
 
 import torch
-from deepinv.physics import GaussianNoise, LaplaceNoise, NoiseModel, Physics, ZeroNoise
+from deepinv.physics import (
+    GaussianNoise,
+    LaplaceNoise,
+    NoiseModel,
+    Physics,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    ZeroNoise,
+)
 from torch import Tensor
 
-from .checks import check_array, check_number, generator
+from .checks import check_array, check_number, generator, shown
 
 _NOISE_STREAM = 1
+_ROUNDING = 64  # in units of the last place of the largest value; that of an FFT grows as the logarithm of its length
 
 
 def as_noise_model(noise: float | Tensor | NoiseModel, seed: int) -> NoiseModel:
@@ -30,7 +39,10 @@ def as_noise_model(noise: float | Tensor | NoiseModel, seed: int) -> NoiseModel:
             return ZeroNoise()
         return GaussianNoise(check_number("noise", float(noise), 0), rng=rng)
     if not isinstance(noise, Tensor):
-        raise TypeError(f"noise must be a standard deviation or a deepinv NoiseModel, got {type(noise).__name__}")
+        raise TypeError(
+            "noise must be a standard deviation or a deepinv NoiseModel such as deepinv.physics.PoissonNoise(0.1), "
+            f"got {shown(noise)}"
+        )
     sigma = check_array("noise", noise).to(torch.get_default_dtype())  # or y would be promoted
     if sigma.ndim > 1 or sigma.numel() == 0 or not bool((sigma > 0).all()):
         raise ValueError(
@@ -62,6 +74,19 @@ def noise_parameter(physics: Physics, name: str) -> Tensor:
         needed = "(B, 1, ..., 1)" if isinstance(model, LaplaceNoise) else "(B,)"
         raise ValueError(f"{owner} must be one number or one per image, {needed}, got shape {tuple(value.shape)}")
     return value.flatten()
+
+
+def countable(z: Tensor, model: NoiseModel) -> Tensor:
+    """z = A(x), (B, ...), as photons can be counted: negative rounding is set to 0 where the noise is Poisson's.
+
+    For operators that go through an FFT, which leaves values like -1e-9 where A(x) is 0. This is done to what is
+    counted and not in A, so that A stays linear and A^T its transpose to the last bit; and values that are negative
+    beyond rounding are still refused by deepinv, which its clip_positive=True would hide.
+    """
+    if not isinstance(model, (PoissonNoise, PoissonGaussianNoise)):
+        return z
+    size = z.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (z.ndim - 1))
+    return torch.where((z < 0) & (z >= -_ROUNDING * torch.finfo(z.dtype).eps * size), 0.0, z)
 
 
 def _check_parameters(model: NoiseModel) -> None:

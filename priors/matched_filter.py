@@ -102,19 +102,28 @@ class MatchedFilterLaw(ChartLaw):
         """Items (P,), log-integrals (P,) and means of t(u) (P, d) of their boxes, and the log-integrals of x (B,)."""
         with torch.no_grad():
             counts, boxes = self._plan(x.detach(), sigma.detach())
-            # Boxes of one size together, since those evaluated at once are filled up to the largest of them.
-            boxes = boxes.of(((boxes.high - boxes.low) * counts[boxes.item]).prod(1).argsort())
-        first = (boxes.low * counts[boxes.item]).ceil().long()
-        number = (boxes.high * counts[boxes.item]).ceil().long() - first
+            item, first, number = self._nodes(boxes, counts)
         rows = max(1, PART // int(number.amax(0).prod()))
         results = [
             self._integrate(x[i], sigma[i], counts[i], f, n)
-            for i, f, n in zip(boxes.item.split(rows), first.split(rows), number.split(rows), strict=True)
+            for i, f, n in zip(item.split(rows), first.split(rows), number.split(rows), strict=True)
         ]
         masses, means = (torch.cat(parts) for parts in zip(*results, strict=True))
-        top = torch.full_like(x[:, 0], -math.inf).scatter_reduce(0, boxes.item, masses.detach(), "amax")
-        share = (masses - top[boxes.item]).exp()
-        return boxes.item, masses, top + torch.zeros_like(top).index_add(0, boxes.item, share).log(), means
+        top = torch.full_like(x[:, 0], -math.inf).scatter_reduce(0, item, masses.detach(), "amax")
+        share = (masses - top[item]).exp()
+        return item, masses, top + torch.zeros_like(top).index_add(0, item, share).log(), means
+
+    @staticmethod
+    def _nodes(boxes: _Boxes, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Items (P,), first nodes (P, 2) and numbers of nodes (P, 2) of the boxes that hold any.
+
+        Boxes of one size stand together, since those evaluated at once are filled up to the largest of them.
+        """
+        first = (boxes.low * counts[boxes.item]).ceil().long()
+        number = (boxes.high * counts[boxes.item]).ceil().long() - first
+        size = number.prod(1)
+        order = size.argsort()[int((size == 0).sum()) :]
+        return boxes.item[order], first[order], number[order]
 
     def _integrate(
         self, x: Tensor, sigma: Tensor, counts: Tensor, first: Tensor, number: Tensor
@@ -142,9 +151,10 @@ class MatchedFilterLaw(ChartLaw):
         with torch.no_grad():
             values = self._log_masses(index, counts, sides) + kept[0][:, :, None]
         exponent = _real_product(one.real, one.imag, inner) + along[:, None] + values
-        top = exponent.detach().amax((1, 2))
+        # A density that is 0 on all of a box leaves it the smallest numbers instead of -inf, whose differences are NaN.
+        top = exponent.detach().amax((1, 2)).clamp_min(-1e300)
         weights = (exponent - top[:, None, None]).exp()
-        total = weights.sum((1, 2))
+        total = weights.sum((1, 2)).clamp_min(torch.finfo(x.dtype).tiny)
         across = ((x - base) ** 2).sum(1) / (2 * sigma[:, 0] ** 2)
         return top + total.log() - across, self._mean(weights, one + 1, two + 1, base) / total[:, None]
 

@@ -40,11 +40,13 @@ def load(name: str | Path) -> Preconditioned:
     if path.is_file():
         return read(path)
     if path.suffix or len(path.parts) != 1 or path.exists():
-        raise FileNotFoundError(f"name must be a prior's name or its weights file, and there is no file {str(name)!r}")
+        raise FileNotFoundError(
+            f"prior must be a name of priors.available() or a weights file, and there is no file {str(name)!r}"
+        )
     if str(name) not in available():
         nearest = difflib.get_close_matches(str(name), available(), n=1, cutoff=0.0)
-        hint = f": did you mean {nearest[0]!r}?" if nearest else ", and none is installed"
-        raise ValueError(f"name must be one of {', '.join(available())} or a weights file, got {str(name)!r}{hint}")
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ", and none is installed"
+        raise ValueError(f"prior must be one of {', '.join(available())} or a weights file, got {str(name)!r}{hint}")
     with resources.as_file(resources.files(__package__) / "weights" / f"{name}{SUFFIX}") as shipped:
         return read(shipped)
 

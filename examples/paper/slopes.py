@@ -6,7 +6,7 @@
 # sigma^-alpha for the maximum-entropy prior (tempered score; Li et al. 2025, Theorem 6.1). Both slopes are computed
 # twice: by quadrature, from the laws that the theory predicts, and by Langevin dynamics.
 #
-#     python examples/paper/slopes.py --quick        # three manifolds, alpha = 1
+#     python examples/paper/slopes.py --quick        # three manifolds, alpha = 1, wider intervals
 #     python examples/paper/slopes.py --workers 2    # six manifolds, alpha = 0.5, 1, 1.5; goes on where it was
 #
 # At a tempered score the chains live in a cloud of thickness tau = sigma^(1 - alpha/2). The noise levels are those with
@@ -47,8 +47,10 @@ from priors.manifolds import (
 )
 
 THRESHOLD = 0.1
-SIGMAS = (0.025, 0.05, 0.1)
+# Noise levels of the generic prior, which are the thicknesses of the cloud of the tempered ones: well below the
+# radius of curvature, and for images, whose manifold is larger and whose denoiser costs more, not smaller than needed.
 THICKNESSES = (0.05, 0.1, 0.2)
+IMAGE_THICKNESSES = (0.1, 0.17, 0.3)
 QUADRATURE_SIGMAS = (1e-4, 1e-3, 1e-2)
 AMPLITUDES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -74,7 +76,7 @@ PRIORS: dict[str, Callable[[], Manifold]] = {
     "sphere S5 in R12": lambda: Manifold(Embedded(Sphere(5), 12, seed=0), on_sphere(5)),
     "image orbit": lambda: von_mises(ImageOrbit(), 4.0),
 }
-QUICK = ("circle", "sphere S2", "image orbit")
+QUICK = ("circle", "ellipse (1, 2)", "image orbit")
 
 
 def problem(prior: Manifold) -> Problem:
@@ -144,12 +146,12 @@ def sampled_slope(name: str, alpha: float, args: argparse.Namespace) -> dict[str
     result = sweep(
         {name: problem(prior)},
         {"generic": prior} if alpha == 0 else {f"tempered {alpha:g}": MaximumEntropy(prior, alpha)},
-        Langevin(time=args.time * (2 if image else 1), step_size=1.0),
+        Langevin(time=args.time, step_size=1.0),
         TangentialError(manifold=prior, exponent=-alpha),
         AMPLITUDES,
-        SIGMAS if alpha == 0 else [thickness ** (1 / (1 - alpha / 2)) for thickness in THICKNESSES],
+        [thickness ** (1 / (1 - alpha / 2)) for thickness in (IMAGE_THICKNESSES if image else THICKNESSES)],
         seeds=range(args.first_seed, args.first_seed + args.seeds),
-        n=128 if image else args.n,
+        n=args.images if image else args.n,
         out=folder,
         workers=args.workers,
         progress=True,
@@ -167,7 +169,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args()
-    args.seeds, args.n, args.time = (3, 500, 4.0) if args.quick else (5, 2000, 6.0)
+    args.seeds, args.n, args.images, args.time = (3, 1000, 48, 4.0) if args.quick else (5, 2000, 192, 6.0)
     alphas = (0.0, 1.0) if args.quick else (0.0, 0.5, 1.0, 1.5)
     results = []
     for name in QUICK if args.quick else PRIORS:

@@ -14,7 +14,8 @@ a blur and 10% random projections, with noise {demo.NOISE}, and draws posterior 
 
 Prints a table: PSNR (dB) and SSIM of the posterior mean; residual of the samples over sigma sqrt(m), 1 where they
 explain the measurement as the truth does; the share of pixels whose truth lies in the central 90% interval of
-the samples, and what exact posterior samples would show; denoiser calls per sample (NFE); seconds.
+the samples, and what exact posterior samples would show (- for a single sample); denoiser calls per sample (NFE);
+seconds.
 To be quick, mmps runs with {", ".join(f"{key}={value}" for key, value in demo.QUICK["mmps"])} unless options are given.
 Writes to the folder: figure.png, table.md, table.csv, samples-*.safetensors (for inverse.Samples.load), run.json."""
 EXAMPLES = """\

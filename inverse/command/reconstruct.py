@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 import operators
@@ -90,19 +91,22 @@ def run(args: argparse.Namespace) -> None:
     print(f"samples, mean, std and figure are in {args.out}")
 
 
-def measure(args: argparse.Namespace, prior: Prior) -> tuple[Tensor, Tensor, torch.nn.Module, list[str]]:
+def measure(args: argparse.Namespace, prior: Prior) -> tuple[Tensor, Tensor, Physics, list[str]]:
     """The images as truths, and measurements made of them."""
-    truth, names, notes = images.load(args.files, prior.image_shape)
+    # Where the shape is known beforehand, wrong options are refused before the images are read.
+    physics = None if prior.image_shape is None else operator(args, prior.image_shape)
+    try:
+        truth, names, notes = images.load(args.files, prior.image_shape)
+    except images.OutOfRange as error:
+        raise ValueError(f"{error} (for measurements pass --measured)") from error
     for note in notes:
         print(note, file=sys.stderr)
-    physics = operators.create(
-        args.operator, tuple(truth.shape[1:]), noise=args.noise, seed=args.seed, **dict(args.option)
-    )
+    physics = physics or operator(args, tuple(truth.shape[1:]))
     with torch.no_grad():
         return truth, physics(truth), physics, names
 
 
-def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, torch.nn.Module, list[str]]:
+def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, Physics, list[str]]:
     """The file's measurements; no truth is known."""
     if len(args.files) != 1 or not args.files[0].endswith(".npy"):
         raise ValueError(f"--measured needs one .npy file of measurements, got {' '.join(args.files)}")
@@ -112,8 +116,12 @@ def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, torc
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{args.files[0]} must hold real numbers, got {values.dtype}")
     y = torch.from_numpy(values.astype(np.float32))
-    physics = operators.create(args.operator, prior.image_shape, noise=args.noise, seed=args.seed, **dict(args.option))
-    return None, y, physics, [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
+    return None, y, operator(args, prior.image_shape), [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
+
+
+def operator(args: argparse.Namespace, image_shape: tuple[int, ...]) -> Physics:
+    """The physics that --operator names, with its options and noise."""
+    return operators.create(args.operator, image_shape, noise=args.noise, seed=args.seed, **dict(args.option))
 
 
 def write(out: output.Folder, samples: Samples, y: Tensor, truth: Tensor | None, names: list[str]) -> None:

@@ -163,6 +163,8 @@ def test_one_sample_is_enough(work, weights):
     assert main(reconstruct(weights, "--operator", "denoising", "--n", "1", "--out", "out")) == 0
     assert not (work / "out/std.npy").exists()
     assert (work / "out/figure.png").exists()
+    table = (work / "out/table.md").read_text()
+    assert " - |" in table and "nan" not in table
 
 
 def test_demo_writes_all_it_promises(work, weights, capsys):
@@ -228,7 +230,9 @@ def test_a_folder_that_cannot_be_written_is_refused(work, weights, refused):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["--operator", "gausian-blur"], "operator must be one of"),
         (["--operator", "gausian-blur"], "did you mean 'gaussian-blur'"),
+        (["--operator", "gaussian-blur", "--option", "width=wide"], "width must be a number, got 'wide'"),
         (["--operator", "denoising", "--sampler", "mmp"], "did you mean 'mmps'"),
         (["--operator", "denoising", "--sampler-option", "stepz=3"], "did you mean 'steps'"),
         (["--operator", "denoising", "--option", "width=3"], "width"),
@@ -240,7 +244,8 @@ def test_a_folder_that_cannot_be_written_is_refused(work, weights, refused):
         (["--operator", "denoising", "--n", "0"], "whole number of at least 1"),
         (["--operator", "denoising", "--n", "2.5"], "whole number of at least 1"),
         (["--operator", "denoising", "--device", "abacus"], "--device must be a device of this machine"),
-        (["--operator", "denoising", "--prior", "none.safetensors"], "no file"),
+        (["--operator", "denoising", "--prior", "none.safetensors"], "prior must be a name of"),
+        (["--operator", "denoising", "--prior", "fashion28"], "prior must be one of"),
         (["--operator", "denoising", "--prior", "shoe.png"], "shoe.png"),
         (["--operator", "denoising", "--measured"], "one .npy file"),
         (["--operator", "phase-retrieval"], "linear"),
@@ -256,6 +261,21 @@ def test_files_that_are_no_images_are_refused(work, weights, refused):
     rest = ["--operator", "denoising", "--prior", weights]
     assert "text.png is not an image" in refused("reconstruct", "text.png", *rest)
     assert "no such file" in refused("reconstruct", "nowhere.png", *rest)
+
+
+def test_measurements_taken_for_images_are_refused_with_the_way_out(work, weights, refused):
+    np.save("y.npy", np.random.default_rng(0).normal(size=(2, 1, 28, 28)))
+    said = refused("reconstruct", "y.npy", "--operator", "denoising", "--prior", weights)
+    assert "y.npy must hold images with values in [0, 1]" in said
+    assert said.endswith("(for measurements pass --measured)\n")
+    np.save("bytes.npy", np.zeros((28, 28), np.int64))
+    assert "--measured" not in refused("reconstruct", "bytes.npy", "--operator", "denoising", "--prior", weights)
+
+
+def test_options_are_checked_before_the_images_are_touched(work, weights, refused):
+    Image.new("RGB", (60, 40), "red").save("photo.jpg")
+    rest = ["--operator", "gaussian-blur", "--option", "widht=2", "--prior", weights]
+    assert "options of gaussian-blur" in refused("reconstruct", "photo.jpg", *rest)  # and no word on the photograph
 
 
 def test_a_measurement_of_another_shape_is_refused(work, weights, refused):

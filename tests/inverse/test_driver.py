@@ -173,7 +173,7 @@ def test_gaussian_only_samplers_refuse_other_noise_and_physics():
 def test_a_physics_without_noise_is_refused_with_the_reason(name):
     prior = GaussianMixture(torch.full((1, 1, 8, 8), 0.5), torch.tensor([0.04]))
     physics = operators.create("denoising", (1, 8, 8))
-    with pytest.raises(ValueError, match="physics must have a noise model, got none"):
+    with pytest.raises(ValueError, match="physics must have noise above 0, got ZeroNoise"):
         QUICK[name].sample(Posterior(prior, physics, torch.rand(1, 1, 8, 8)), 1)
 
 
@@ -221,3 +221,10 @@ def test_weights_are_shared_but_not_differentiated_and_stay_as_the_caller_has_th
     assert frozen.layer.weight.data_ptr() == network.layer.weight.data_ptr()
     frozen.denoise(posterior.y, 0.1)
     assert frozen.seen[-1] is False
+
+
+def test_langevin_runs_for_the_time_it_is_given(gaussian_problem):
+    posterior = gaussian_problem()
+    chosen = inverse.Langevin(time=0.05, sigma=0.1, step_size=1.0).resolve(posterior)
+    h = float(chosen.step_length(posterior))
+    assert 0.05 <= (chosen.steps - chosen.anneal_steps) * h < 0.05 + h and chosen.time == pytest.approx(0.05, abs=h)

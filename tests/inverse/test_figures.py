@@ -92,6 +92,10 @@ def test_a_figure_that_cannot_be_is_refused(tmp_path):
         figures.rows(make(shape=(5,)))
     with pytest.raises(ValueError, match="truth must have shape"):
         figures.rows(make(), torch.rand(1, 1, 12, 12))
+    with pytest.raises(FileNotFoundError, match="figure cannot be written to .*a.png: No such file or directory"):
+        figures.write(figures.rows(make()), tmp_path / "missing" / "a.png")
+    with pytest.raises(FileNotFoundError, match="figure cannot be written to .*b.png: No such file or directory"):
+        figures.write_grid(torch.ones(1, 1, 8, 8), tmp_path / "missing" / "b.png")
 
 
 def test_a_grid_shows_every_image(tmp_path):

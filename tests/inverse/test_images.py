@@ -84,6 +84,8 @@ def test_arrays_of_bytes_and_of_floats(tmp_path):
         (np.array([[0, 7]]), "uint8, uint16, bool or floats"),
         (np.zeros((2, 5, 4, 4)), "must be \\(H, W\\)"),
         (np.zeros((0, 4)), "got nothing"),
+        (np.zeros((20, 30, 3)), r"must be \(N, C, H, W\) for images in colour, got \(20, 30, 3\); use array\[None"),
+        (np.zeros((2, 30, 4)), r"must be \(N, C, H, W\) for images in colour, got \(2, 30, 4\)"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path, values, message):
@@ -150,3 +152,21 @@ def test_a_picture_written_is_the_picture_read(tmp_path):
     torch.testing.assert_close(
         read, torch.stack([picture[0], (2 * picture[0]).clamp(max=1), 0 * picture[0]]), atol=3e-3, rtol=0
     )
+
+
+def test_an_array_turned_as_its_refusal_says_is_the_picture(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    save(tmp_path / "a.png", values[..., :3])
+    np.save(tmp_path / "a.npy", values[None, ..., :3].transpose(0, 3, 1, 2))
+    torch.testing.assert_close(images.read_array(tmp_path / "a.npy")[0], images.read_picture(tmp_path / "a.png"))
+
+
+def test_narrow_grey_images_are_no_colours(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 4, 3)))
+    assert images.read_array(tmp_path / "a.npy").shape == (5, 1, 4, 3)
+
+
+def test_the_note_tells_how_many_images_an_array_held(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 8, 8)))
+    (note,) = images.load([tmp_path / "a.npy"], (1, 4, 4)).notes
+    assert note == f"{tmp_path / 'a.npy'}: 3 images, resampled from 8 x 8 to 4 x 4"

@@ -7,7 +7,7 @@ from deepinv.physics import LaplaceNoise, PoissonNoise
 
 import operators
 from inverse import Posterior
-from priors import Denoiser, Empirical, GaussianMixture, MaximumEntropy
+from priors import Denoiser, Empirical, GaussianMixture, MaximumEntropy, Perturbed
 
 SHAPE = (3, 6, 6)
 
@@ -121,3 +121,40 @@ def test_lengths_where_there_is_nothing_to_divide_by():
     problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, torch.rand(2, 128))
     length, seen = problem.lengths(torch.zeros(2, 1, 8, 8))
     assert length.shape == (2, 1, 1, 1) and (length > 0).all() and torch.isfinite(seen / length).all()
+
+
+def network(dtype=torch.float32):
+    """A prior with weights, which computes in their precision alone."""
+    return Denoiser(Linear(), SHAPE).to(dtype)
+
+
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, x, sigma):
+        return self.mix(x)
+
+
+@pytest.mark.parametrize("wrap", [lambda prior: prior, MaximumEntropy, lambda prior: Perturbed(prior, lambda x, s: x)])
+def test_a_measurement_of_another_precision_than_the_weights_is_refused(wrap):
+    y = torch.rand(1, *SHAPE)
+    with pytest.raises(TypeError, match=r"y must be float32 like the prior's weights, got float64; use y\.float\(\)"):
+        Posterior(wrap(network()), physics(), y.double())
+    with pytest.raises(TypeError, match=r"y must be float64 like the prior's weights, got float32; use y\.double\(\)"):
+        Posterior(wrap(network(torch.float64)), physics(), y)
+
+
+def test_a_physics_of_another_precision_than_the_weights_is_refused():
+    with pytest.raises(TypeError, match=r"physics must keep float32.*gives float64; use physics\.float\(\)"):
+        Posterior(network(), physics().double(), torch.rand(1, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    "given", [prior(), network(torch.float64), MedianFilter()], ids=["mixture", "network", "median"]
+)
+@pytest.mark.parametrize("change", [lambda p: p, lambda p: p.double()])
+def test_double_precision_is_kept_where_the_prior_can(given, change):
+    problem = Posterior(given, change(physics()), torch.rand(1, *SHAPE).double())
+    assert problem.score(torch.rand(1, *SHAPE).double(), 0.3).dtype == torch.float64

@@ -33,6 +33,9 @@ def test_what_cannot_be_said_is_nan():
     line = report.scores("a", samples, physics, truth)
     assert all(math.isnan(line[name]) for name in ("SSIM", "residual", "coverage 90%", "expected"))
     assert not math.isnan(line["PSNR"])
+    _, *cells = (cell.strip() for cell in report.markdown([line]).splitlines()[2].strip("|").split("|"))
+    assert [cell == "-" for cell in cells] == [False, True, True, True, True, False, False]
+    assert "nan" in report.comma_separated([line])  # a spreadsheet wants a number
 
 
 def test_the_table_in_markdown_is_aligned():

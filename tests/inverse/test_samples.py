@@ -158,3 +158,15 @@ def test_plot_writes_a_picture(tmp_path):
     samples = make(shape=(1, 12, 12))
     samples.plot(tmp_path / "a.png", truth=torch.rand(2, 1, 12, 12))
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a", "safetensors", "a.safetensors.npy"])
+def test_another_ending_than_safetensors_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"path must end in .safetensors, got '.*{name}'"):
+        make().save(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_plot_into_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="figure cannot be written to .*a.png: No such file"):
+        make(shape=(1, 12, 12)).plot(tmp_path / "missing" / "a.png")

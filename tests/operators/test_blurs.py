@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from deepinv.physics import BlurFFT
+from deepinv.physics import BlurFFT, NoiseModel, PoissonGaussianNoise, PoissonNoise
 from scipy import ndimage
 
 import operators
@@ -84,3 +84,41 @@ def test_motion_kernel_has_its_length_and_direction(length: float, angle: float)
 def test_motion_blur_at_angle_zero_stays_in_its_row() -> None:
     kernel = motion_kernel(7, 0)
     assert kernel[3].sum() == pytest.approx(1) and (kernel[3, 1:-1] - kernel[3, 3]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("noise", [PoissonNoise(0.1), PoissonGaussianNoise(0.1, 1e-6)], ids=["Poisson", "and Gaussian"])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("blur", {}),
+        ("gaussian-blur", {"width": 0.7}),
+        ("motion-blur", {}),
+        ("super-resolution", {"filter": "gaussian"}),
+        ("super-resolution", {"filter": "bilinear"}),
+    ],
+)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_an_image_that_is_not_negative_can_be_counted(
+    name: str, options: dict, noise: NoiseModel, scale: float
+) -> None:
+    x = torch.zeros(1, 1, 32, 32)
+    x[..., 5, 7], x[..., 20, 9] = scale, scale / 2
+    physics = operators.create(name, (1, 32, 32), noise=noise, **options)
+    assert float(physics.A(x).min()) < 0  # the rounding is there, A being linear to the last bit
+    assert bool((physics(x) > -1e-4).all())
+
+
+@pytest.mark.parametrize("name", ["blur", "super-resolution"])
+def test_what_is_negative_beyond_rounding_is_not_counted(name: str) -> None:
+    physics = operators.create(name, (1, 16, 16), noise=PoissonNoise(0.1))
+    x = torch.ones(1, 1, 16, 16)
+    x[..., 3:9, 3:9] = -1e-3
+    with pytest.raises(ValueError, match="must be non-negative"):
+        physics(x)
+
+
+def test_gaussian_noise_is_added_to_what_the_blur_gave() -> None:
+    physics, x = operators.create("blur", (1, 32, 32), noise=0.1, seed=1), torch.zeros(1, 1, 32, 32)
+    x[..., 5, 7] = 1
+    other = operators.create("denoising", (1, 32, 32), noise=0.1, seed=1)
+    assert torch.equal(physics(x), other(physics.A(x)))

@@ -54,7 +54,13 @@ def test_a_nonlinear_function() -> None:
         ({"A": 3}, TypeError, "A must be a function.*got int"),
         ({"A": _difference, "A_adjoint": 3}, TypeError, "A_adjoint must be a function.*got int"),
         ({"A": _difference, "A_adjoint": lambda y: y}, ValueError, "A_adjoint must give shape"),
-        ({"A": lambda x: 2 * x, "A_adjoint": lambda y: y}, ValueError, "A_adjoint must be the transpose of A"),
+        ({"A": lambda x: 2 * x, "A_adjoint": lambda y: y}, ValueError, "A_adjoint must be the transpose of A, .*not"),
+        ({"A": _difference, "image_shape": None}, TypeError, "image_shape must be a tuple.*got None"),
+        (
+            {"A": _difference, "A_adjoint": SHAPE, "image_shape": None},
+            TypeError,
+            "A_adjoint must be a function.*got tuple",
+        ),
         ({"A": lambda x: x.sum()}, ValueError, "A must map a batch"),
         ({"A": lambda x: x.numpy()}, ValueError, "A must map a batch.*got ndarray"),
         ({"A": lambda x: x * 1j}, TypeError, "A must give real measurements.*view_as_real"),
@@ -66,3 +72,14 @@ def test_a_nonlinear_function() -> None:
 def test_refused(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         operators.from_functions(**{"image_shape": SHAPE, **arguments})
+
+
+def test_the_image_shape_may_be_given_by_its_place() -> None:
+    physics = operators.from_functions(_difference, _difference_adjoint, SHAPE, noise=0.1)
+    assert tuple(physics.img_size) == SHAPE
+
+
+def test_the_mismatch_of_an_adjoint_is_explained() -> None:
+    wrong = r"got \|<Ax, y> - <x, A\^T y>\| / \(\|Ax\| \|y\|\) = 0\.\d+ for random x and y, not at most 0\.001"
+    with pytest.raises(ValueError, match=wrong):
+        operators.from_functions(lambda x: 2 * x, lambda y: y, SHAPE)

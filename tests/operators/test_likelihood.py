@@ -263,8 +263,13 @@ def _with(noise: object, **attributes: object) -> Physics:
 @pytest.mark.parametrize(
     "physics, error, message",
     [
-        (operators.create("denoising", (3,)), ValueError, "got none, so that .* no density; give it one by"),
-        (_with(ZeroNoise()), ValueError, "got none"),
+        (
+            operators.create("denoising", (3,)),
+            ValueError,
+            r"noise above 0, got ZeroNoise \(noise=0\).* no density; give",
+        ),
+        (_with(ZeroNoise()), ValueError, "noise above 0, got ZeroNoise"),
+        (_with(None), ValueError, "physics must have a noise model, got none, so that .* no density; give it some by"),
         (_with(GaussianNoise(0.0)), ValueError, r"sigma of GaussianNoise must be finite and above 0, got \[0.0\]"),
         (_with(GaussianNoise(math.nan)), ValueError, "sigma of GaussianNoise must be finite"),
         (_with(GaussianNoise(torch.full((3, 4, 4), 0.1))), ValueError, "must be one number or one per image"),

@@ -232,6 +232,18 @@ def test_items_do_not_depend_on_their_neighbours():
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-11)
 
 
+def test_a_density_may_be_zero_on_a_part():
+    """A smooth density with two zeros, at one of which x is: the integrand has a double zero under its peak."""
+    u, x = grid(400), ORBIT.point(torch.zeros(1, 2, dtype=DOUBLE))
+    prior = Manifold(ORBIT, InCoordinates(ORBIT, lambda v: (1 - v[..., 0].cos()).log()))
+    expected, _ = brute_force(ORBIT.manifold, u, (1 - u[:, 0].cos()).log(), ORBIT.inner(x), 0.1)
+    torch.testing.assert_close(prior.denoise(x, 0.1), ORBIT.outer(expected), rtol=0, atol=1e-9)
+    with_gap = Manifold(
+        ORBIT, InCoordinates(ORBIT, lambda v: torch.where(v[..., 0].cos() < 0, 0.0, -math.inf).double())
+    )
+    assert bool(with_gap.denoise(x, 0.1).isfinite().all())
+
+
 def test_large_batches_are_evaluated_in_parts():
     x = noisy(PEAKED, 1100, 0.05)
     parts = torch.cat([PEAKED.displacement(p, 0.05) for p in x.split(550)])

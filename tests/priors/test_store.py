@@ -95,13 +95,15 @@ def test_shipped_prior_denoises_images_it_has_not_seen(sigma):
 
 
 def test_unknown_name_gets_the_nearest():
-    with pytest.raises(ValueError, match="got 'fashion28': did you mean 'fashion-28'"):
+    with pytest.raises(ValueError, match="prior must be one of .*, got 'fashion28'; did you mean 'fashion-28'"):
         priors.load("fashion28")
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "folder/fashion-28"])
 def test_missing_file(name):
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(
+        FileNotFoundError, match="prior must be a name of priors.available.. or a weights file, and there is no file"
+    ):
         priors.load(name)
 
 
