@@ -76,7 +76,7 @@ PRIORS: dict[str, Callable[[], Manifold]] = {
     "sphere S5 in R12": lambda: Manifold(Embedded(Sphere(5), 12, seed=0), on_sphere(5)),
     "image orbit": lambda: von_mises(ImageOrbit(), 4.0),
 }
-QUICK = ("circle", "ellipse (1, 2)", "image orbit")
+QUICK = ("circle", "sphere S2", "image orbit")
 
 
 def problem(prior: Manifold) -> Problem:
@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args()
-    args.seeds, args.n, args.images, args.time = (3, 1000, 48, 4.0) if args.quick else (5, 2000, 192, 6.0)
+    args.seeds, args.n, args.images, args.time = (5, 600, 48, 4.0) if args.quick else (5, 2000, 192, 6.0)
     alphas = (0.0, 1.0) if args.quick else (0.0, 0.5, 1.0, 1.5)
     results = []
     for name in QUICK if args.quick else PRIORS:

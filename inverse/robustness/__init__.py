@@ -7,6 +7,7 @@ from .errors import BiasError, DensityError, GradientError, NormalError, Solenoi
 from .practical import EarlyStopped, FewData, Quantised, WeightNoise
 from .problem import Problem
 from .results import Sweep
+from .tuning import Tuned
 
 __all__ = [
     "Audit",
@@ -23,6 +24,7 @@ __all__ = [
     "SolenoidalError",
     "Sweep",
     "TangentialError",
+    "Tuned",
     "WeightNoise",
     "audit",
     "sweep",

@@ -11,11 +11,13 @@ import deepinv
 import torch
 from torch import Tensor
 
+from inverse.driver import Sampler
 from inverse.exact import ExactPosterior
 from inverse.posterior import Posterior
 
 from . import coupled, distances
-from .grid import FORMAT, Grid, Group
+from .grid import FORMAT, Grid, Group, at_level
+from .tuning import Tuned
 
 # The run that the floor is measured with, and exact draws, have seeds of their own.
 FLOOR_SEED, EXACT_SEED = 500_000, 700_000
@@ -39,26 +41,55 @@ def compute(grid: Grid, group: Group) -> list[Row]:
     """The rows of a group, one for each amplitude. What goes wrong is recorded in its row."""
     start = time.perf_counter()
     try:
-        posterior = grid.problem(group)
-        runs, reference = _runs(grid, group, posterior)
-        columns = _columns(grid, group, posterior, runs, reference)
-        settings = _settings(grid, group, posterior)
+        posterior, truth = grid.problem(group)
+        clean, samplers = _samplers(grid, group)
+        reference, runs = _runs(grid, group, posterior, clean, samplers)
+        columns = _columns(grid, group, posterior, truth, clean, reference)
+        settings = [_settings(sampler, posterior) for sampler in samplers]
     except Exception as failure:
-        runs, columns, settings = [failure] * len(grid.amplitudes), None, {}
+        runs, columns, settings = [failure] * len(grid.amplitudes), None, [{}] * len(grid.amplitudes)
     seconds = (time.perf_counter() - start) / len(grid.amplitudes)
     return [
-        _row(grid, group, index, runs[index], columns, {**settings, "seconds": seconds})
+        _row(grid, group, index, runs[index], columns, {**settings[index], "seconds": seconds})
         for index in range(len(grid.amplitudes))
     ]
 
 
-def _runs(grid: Grid, group: Group, posterior: Posterior) -> tuple[list[Tensor | Exception], Tensor]:
-    """Samples (n, B, *image_shape) for each amplitude, and for none at all."""
-    sampler, error = grid.sampler(group), grid.errors[group.error]
-    reference, *runs = coupled.run(sampler, posterior, error, [0.0, *grid.amplitudes], grid.n, group.seed)
+def _samplers(grid: Grid, group: Group) -> tuple[Sampler, list[Sampler]]:
+    """The sampler of the run without error, and that of each amplitude: the same one, unless it is tuned for each."""
+    given = grid.samplers[group.sampler]
+    if not isinstance(given, Tuned):
+        sampler = at_level(given, group.sigma)
+        return sampler, [sampler] * len(grid.amplitudes)
+
+    def tuned(amplitude: float) -> Sampler:
+        chosen = given.choose(
+            lambda sampler: at_level(sampler, group.sigma),
+            lambda seed: grid.problem(group, seed),
+            grid.errors[group.error],
+            amplitude,
+            grid.n,
+        )
+        return at_level(chosen, group.sigma)
+
+    clean = tuned(0.0)
+    return clean, [tuned(a) for a in grid.amplitudes] if given.each_error else [clean] * len(grid.amplitudes)
+
+
+def _runs(
+    grid: Grid, group: Group, posterior: Posterior, clean: Sampler, samplers: list[Sampler]
+) -> tuple[Tensor, list[Tensor | Exception]]:
+    """Samples (n, B, *image_shape) without error, and for each amplitude."""
+    error, n, seed = grid.errors[group.error], grid.n, group.seed
+    together = [a for a, sampler in zip(grid.amplitudes, samplers, strict=True) if sampler == clean]
+    reference, *found = coupled.run(clean, posterior, error, [0.0, *together], n, seed)
     if isinstance(reference, Exception):
         raise reference
-    return runs, reference
+    runs = dict(zip(together, found, strict=True))
+    for amplitude, sampler in zip(grid.amplitudes, samplers, strict=True):
+        if amplitude not in runs:
+            runs[amplitude] = coupled.run(sampler, posterior, error, [amplitude], n, seed)[0]
+    return reference, [runs[amplitude] for amplitude in grid.amplitudes]
 
 
 class _Columns:
@@ -89,23 +120,22 @@ class _Columns:
 
 
 def _columns(
-    grid: Grid, group: Group, posterior: Posterior, runs: list[Tensor | Exception], reference: Tensor
+    grid: Grid, group: Group, posterior: Posterior, truth: Tensor | None, sampler: Sampler, reference: Tensor
 ) -> _Columns:
-    sampler, error = grid.sampler(group), grid.errors[group.error]
-    again = coupled.run(sampler, posterior, error, [0.0], grid.n, group.seed + FLOOR_SEED)[0]
+    again = coupled.run(sampler, posterior, grid.errors[group.error], [0.0], grid.n, group.seed + FLOOR_SEED)[0]
     if isinstance(again, Exception):
         raise again
     try:
         exact = posterior.exact()
     except (TypeError, ValueError):  # not known in closed form or by quadrature
         exact = None
-    return _Columns(reference, again, exact, grid.truth(group))
+    return _Columns(reference, again, exact, truth)
 
 
-def _settings(grid: Grid, group: Group, posterior: Posterior) -> Row:
-    sampler = grid.sampler(group).resolve(posterior)
-    hyper = {key: value for key, value in vars(sampler).items() if isinstance(value, int | float | str)}
-    return {"hyper": json.dumps(hyper), "nfe": sampler.evaluations(posterior)}
+def _settings(sampler: Sampler, posterior: Posterior) -> Row:
+    resolved = sampler.resolve(posterior)
+    hyper = {key: value for key, value in vars(resolved).items() if isinstance(value, int | float | str)}
+    return {"hyper": json.dumps(hyper), "nfe": resolved.evaluations(posterior)}
 
 
 def _row(grid: Grid, group: Group, index: int, run: Tensor | Exception, columns: _Columns | None, settings: Row) -> Row:

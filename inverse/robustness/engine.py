@@ -32,6 +32,7 @@ from .grid import Grid, Group, named
 from .problem import Problem
 from .results import Sweep
 from .store import Store
+from .tuning import Tuned
 
 # A group whose worker died is tried so often before the sweep is given up.
 ATTEMPTS = 3
@@ -40,7 +41,7 @@ ATTEMPTS = 3
 def sweep(
     problems: Problem | Mapping[str, Problem | Callable[[int], Problem]],
     priors: Prior | Mapping[str, Prior],
-    samplers: Sampler | Sequence[Sampler] | Mapping[str, Sampler],
+    samplers: Sampler | Sequence[Sampler] | Mapping[str, Sampler | Tuned],
     errors: PriorError | Sequence[PriorError] | Mapping[str, PriorError],
     amplitudes: Sequence[float],
     sigmas: Sequence[float],
@@ -55,9 +56,9 @@ def sweep(
 
     problems: a `Problem`, or several by name, also as functions of the seed. priors: by name, say
     {"generic": p, "maximum-entropy": MaximumEntropy(p)}; an error is put inside a MaximumEntropy prior.
-    samplers: with their hyper-parameters; the noise level of a cell replaces `sigma`, or `sigma_min` of those that
-    anneal. errors: their own amplitude is replaced by each of `amplitudes` (> 0); the run without error, with the same
-    random numbers, is what they are compared with. n: chains per measurement.
+    samplers: with their hyper-parameters, or `Tuned` ones; the noise level of a cell replaces `sigma`, or `sigma_min`
+    of those that anneal. errors: their own amplitude is replaced by each of `amplitudes` (> 0); the run without error,
+    with the same random numbers, is what they are compared with. n: chains per measurement.
     out: folder of the results, made where it is missing; None keeps them in memory. Interrupted or killed, the same
     call goes on where it was; a second one computes nothing. A cell that fails is recorded with its error.
     workers: processes on this machine, one thread each; 1 computes in this one. cluster: address of a Dask scheduler

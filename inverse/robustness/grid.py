@@ -17,6 +17,7 @@ from priors.base import Prior
 from .base import PriorError
 from .fingerprint import fingerprint
 from .problem import Problem
+from .tuning import Tuned
 
 # Rows of another format are refused; raise it when the meaning of a column changes.
 FORMAT = 1
@@ -41,7 +42,7 @@ class Grid:
 
     problems: Mapping[str, Problem | Callable[[int], Problem]]
     priors: Mapping[str, Prior]
-    samplers: Mapping[str, Sampler]
+    samplers: Mapping[str, Sampler | Tuned]
     errors: Mapping[str, PriorError]
     amplitudes: tuple[float, ...]
     sigmas: tuple[float, ...]
@@ -65,10 +66,14 @@ class Grid:
         self._check_members()
 
     def _check_members(self) -> None:
-        for name, kind in (("priors", Prior), ("samplers", Sampler), ("errors", PriorError)):
+        for name, kind in (("priors", Prior), ("samplers", Sampler | Tuned), ("errors", PriorError)):
             for key, value in getattr(self, name).items():
                 if not isinstance(value, kind):
-                    raise TypeError(f"{name} must be of class {kind.__name__}, got {type(value).__name__} for {key!r}")
+                    wanted = getattr(kind, "__name__", str(kind))
+                    raise TypeError(f"{name} must be of class {wanted}, got {type(value).__name__} for {key!r}")
+        for key, sampler in self.samplers.items():
+            if isinstance(sampler, Tuned) and set(sampler.seeds) & set(self.seeds):
+                raise ValueError(f"seeds must not be among those that {key!r} is tuned on, got {list(self.seeds)}")
         for key, prior in self.priors.items():
             low, high = prior.sigma_range
             for sigma in self.sigmas:
@@ -113,22 +118,21 @@ class Grid:
             object.__setattr__(self, "digests", found)
         return self.__dict__["digests"]
 
-    def problem(self, group: Group) -> Posterior:
-        """The problem of a group, with its prior without error."""
-        problem = self.problems[group.problem]
-        problem = problem if isinstance(problem, Problem) else problem(group.seed)
-        return Posterior(self.priors[group.prior], problem.physics, problem.y)
+    def problem(self, group: Group, seed: int | None = None) -> tuple[Posterior, torch.Tensor | None]:
+        """The problem of a group, with its prior without error, and the images behind it where they are known.
 
-    def truth(self, group: Group) -> torch.Tensor | None:
-        """The images behind the measurements of a group, where they are known."""
+        seed: of the problem, where it is a function of the seed; None is the group's.
+        """
         problem = self.problems[group.problem]
-        return (problem if isinstance(problem, Problem) else problem(group.seed)).truth
+        if not isinstance(problem, Problem):
+            problem = problem(group.seed if seed is None else seed)
+        return Posterior(self.priors[group.prior], problem.physics, problem.y), problem.truth
 
-    def sampler(self, group: Group) -> Sampler:
-        """The sampler of a group, at its noise level: `sigma` of a sampler with one level, else `sigma_min`."""
-        sampler = self.samplers[group.sampler]
-        level = "sigma" if any(field.name == "sigma" for field in dataclasses.fields(sampler)) else "sigma_min"
-        return dataclasses.replace(sampler, **{level: group.sigma})
+
+def at_level(sampler: Sampler, sigma: float) -> Sampler:
+    """The sampler at a noise level: `sigma` of one with a single level, else `sigma_min`."""
+    level = "sigma" if any(field.name == "sigma" for field in dataclasses.fields(sampler)) else "sigma_min"
+    return dataclasses.replace(sampler, **{level: sigma})
 
 
 def named(what: str, members: Any, kind: type) -> dict[str, Any]:
