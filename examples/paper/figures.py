@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from scipy.interpolate import RectBivariateSpline
+from scipy.interpolate import CubicSpline, RectBivariateSpline
 from scipy.stats import t as student
 from torch import Tensor, nn
 
@@ -330,10 +330,10 @@ class Tabulated(Prior):
 
 
 @torch.no_grad()
-def tangential_error(learned: Prior, prior: Manifold) -> float:
-    """Root mean square of the learned score's error along the manifold, at 1,000 draws of p_sigma; exact is 0."""
+def tangential_error(learned: Prior, prior: Manifold, thickness: float) -> float:
+    """Root mean square of the learned score's error along the manifold, at 1,000 draws of p_data with that noise."""
     x = prior.sample(1000, seed=0, dtype=torch.float64)
-    x = x + SIGMA * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    x = x + thickness * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
     error = (learned.displacement(x.float(), SIGMA).double() - prior.displacement(x, SIGMA)) / SIGMA**2
     return float(prior.manifold.tangential(prior.manifold.project(x), error).square().sum(1).mean().sqrt())
 
@@ -353,7 +353,9 @@ def figure_2(args: argparse.Namespace) -> dict:
         closed = Manifold(Circle(), VonMisesFisher([1.0, 0.0], 1.0)) if b == 1 else None
         data, uniform = masses(curve, prior.log_density_on), masses(curve)
         networks = [trained(args, f"1-{b:g}", prior, seed) for seed in (seeds[:1] if args.quick else seeds)]
-        errors[f"(1, {b:g})"] = [tangential_error(network, prior) for network in networks]
+        for thickness in (SIGMA, math.sqrt(SIGMA)):
+            key = f"(1, {b:g}) {thickness:g} away"
+            errors[key] = [tangential_error(network, prior, thickness) for network in networks]
 
         def learned(alpha: float, prior=prior, networks=networks) -> Tensor:
             # One network for each group of chains; in quick mode one for all of them.
@@ -393,8 +395,10 @@ def figure_2(args: argparse.Namespace) -> dict:
             )
         panels.append((b, "network", data, uniform))
     panels.append((2.0, "exact", data, uniform))
-    print(f"\nTangential score error of the networks at sigma = {SIGMA:g}, root mean square: ", end="")
+    print(f"\nRoot mean square error of the learned scores at sigma = {SIGMA:g}, along the curve:")
     print("; ".join(f"{name}: {', '.join(f'{e:.1f}' for e in each)}" for name, each in errors.items()))
+    print(f"The tempered chains live {math.sqrt(SIGMA):g} away, where no network has seen a point at this sigma;")
+    print(f"they take errors well below 1/sigma^alpha = {1 / SIGMA:g}.")
     diffused = steps * step * SIGMA**2
     times = f"for a time {diffused:g}, the tempered for {diffused / SIGMA:g}"
     print(f"The plain chains, which start at p_data, have diffused along the curve {times}.")
@@ -500,8 +504,11 @@ def bars(axis: plt.Axes, result: dict, colour: str, label: str) -> None:
 
 
 def line(axis: plt.Axes, law: Tensor, colour: str, label: str) -> None:
-    middles = (np.arange(BINS) + 0.5) * 2 * math.pi / BINS
-    axis.plot(middles, law.numpy() * BINS / (2 * math.pi), color=colour, linewidth=2, label=label)
+    middles = (np.arange(BINS + 1) + 0.5) * 2 * math.pi / BINS
+    density = np.append(law.numpy(), law[0]) * BINS / (2 * math.pi)
+    fine = np.linspace(0, 2 * math.pi, 400)
+    smooth = CubicSpline(middles, density, bc_type="periodic")
+    axis.plot(fine, smooth(fine), color=colour, linewidth=2, label=label)
 
 
 def finish_histograms(figure: plt.Figure, axes: np.ndarray, label: str, path: Path) -> None:
@@ -539,7 +546,7 @@ def main() -> int:
     )
     # Figure 2: chains of a seed, steps and their size, training steps of 1,024.
     args.n_2, args.steps_2, args.step_2, args.training = (
-        (1000, 2000, 0.3, 2500) if args.quick else (10_000, 10_000, 0.1, 60_000)
+        (1000, 2000, 0.3, 4000) if args.quick else (10_000, 10_000, 0.1, 60_000)
     )
     args.out.mkdir(parents=True, exist_ok=True)
     if args.quick:

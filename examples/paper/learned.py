@@ -41,7 +41,8 @@ MEASUREMENTS = {
 }
 ERRORS = {
     "weight noise": (WeightNoise(), (0.003, 0.01, 0.03, 0.1)),
-    "gradient": (GradientError(length_scale=5.0), (1.0, 10.0, 100.0, 1000.0)),
+    # the exponent that weight noise is measured to have; of a constant size it would be huge at the first noise levels
+    "gradient": (GradientError(exponent=-1.5, length_scale=5.0), (0.01, 0.1, 1.0, 10.0)),
     "int8": (Quantised(), (1.0, 3.0, 10.0)),
     "few data": (None, (0.25, 1.0)),
 }
