@@ -471,7 +471,7 @@ def sensitivity(args: argparse.Namespace) -> dict:
         for axis, key in ((axes[0], "tv"), (axes[1], "rms")):
             y, e = np.array([row[key][i] for row in by_alpha]).T
             axis.errorbar(ALPHAS, y, e, fmt="o-", color=colour, capsize=3, label=f"score error ε = {eps}")
-    axes[0].axhline(floor[0], color=GREY, linestyle=":", label="exact draws")
+    axes[0].axhline(floor[0], color=GREY, linestyle=":", label="exact uniform draws")
     axes[0].set(xlabel="α", ylabel="total variation to uniform", ylim=(0, None))
     fine = np.linspace(0, 1.9, 100)
     axes[1].plot(fine, sigma ** (1 - fine / 2), ":", color=GREY, label="σ^(1 − α/2)")
@@ -479,7 +479,7 @@ def sensitivity(args: argparse.Namespace) -> dict:
     for i, (name, colour) in enumerate((("plain, to p_data", RED), ("tempered, to uniform", BLUE))):
         y, e = np.array([row["tv"][i] for row in by_step]).T
         axes[2].errorbar(STEP_SIZES, y, e, fmt="o-", color=colour, capsize=3, label=name)
-    axes[2].axhline(floor[0], color=GREY, linestyle=":", label="exact draws")
+    axes[2].axhline(floor[0], color=GREY, linestyle=":", label="exact uniform draws")
     axes[2].set(xlabel="step size / thickness²", ylabel="total variation", ylim=(0, None))
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
@@ -515,7 +515,7 @@ def finish_histograms(figure: plt.Figure, axes: np.ndarray, label: str, path: Pa
     top = max(float(curve.get_ydata().max()) for axis in axes for curve in axis.lines)
     for axis in axes:
         axis.set(xlabel=label, xlim=(0, 2 * math.pi))
-        axis.set_ylim(0, max(1.35 * top, min(axis.get_ylim()[1], 2.5 * top)))
+        axis.set_ylim(0, max(1.35 * top, min(axis.get_ylim()[1], 5 * top)))
         axis.set_xticks([0, math.pi / 2, math.pi, 3 * math.pi / 2, 2 * math.pi], ["0", "π/2", "π", "3π/2", "2π"])
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("density")
