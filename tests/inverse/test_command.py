@@ -335,13 +335,18 @@ def test_an_interrupt_in_mid_run_leaves_nothing(work, weights):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a shell that runs the tests in the background has told them to ignore it, and a child would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    seen = ""
-    deadline = time.monotonic() + 60
-    while "step/s" not in seen and running.poll() is None and time.monotonic() < deadline:  # the progress bar moves
-        seen += running.stderr.read(1)
-    running.send_signal(signal.SIGINT)
-    _, rest = running.communicate(timeout=60)
+    try:
+        seen = ""
+        deadline = time.monotonic() + 60
+        while "step/s" not in seen and running.poll() is None and time.monotonic() < deadline:  # the progress bar moves
+            seen += running.stderr.read(1)
+        running.send_signal(signal.SIGINT)
+        _, rest = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert running.returncode == 130, seen + rest
     assert rest.rstrip().endswith("inverse: interrupted")
     assert os.listdir(".") == ["shoe.png"]
