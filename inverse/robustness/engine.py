@@ -193,7 +193,7 @@ def _on_cluster(grid: Grid, groups: list[Group], address: str) -> Iterator[list[
     with distributed.Client(address, set_as_default=False) as client:
         payload = client.scatter(cloudpickle.dumps(grid), broadcast=True, hash=False)
         futures = [client.submit(_compute_on_cluster, payload, group, pure=False, retries=2) for group in groups]
-        for future in distributed.as_completed(futures):
+        for future in distributed.as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
 
