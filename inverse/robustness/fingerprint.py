@@ -37,7 +37,7 @@ def _feed(digest: Any, value: Any, above: tuple[int, ...]) -> None:
     ):
         digest.update(f"{type(value).__name__}:{value!r};".encode())
     elif isinstance(value, Tensor | np.ndarray):
-        array = torch.as_tensor(value).detach().cpu().contiguous()
+        array = torch.as_tensor(value).detach().cpu().resolve_conj().resolve_neg().contiguous()
         digest.update(f"tensor:{array.dtype}:{tuple(array.shape)};".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     elif isinstance(value, Mapping):
@@ -79,7 +79,7 @@ def _feed_object(digest: Any, value: Any, above: tuple[int, ...]) -> None:
         _feed(digest, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, above)
         return
     if isinstance(value, nn.Module):
-        _feed(digest, {name: tensor for name, tensor in value.state_dict(keep_vars=True).items()}, above)
+        _feed(digest, dict(value.state_dict(keep_vars=True)), above)
         _feed(digest, dict(value.named_children()), above)
     if not hasattr(value, "__dict__"):
         raise TypeError(f"value must have attributes to be told from others, got {type(value).__name__}")
