@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 from scipy import stats
 
 CURVE = ["problem", "prior", "sampler", "error", "sigma"]
@@ -29,13 +31,14 @@ class Sweep:
 
     @classmethod
     def load(cls, folder: str | Path) -> Sweep:
-        """The results in a folder, of a sweep at its end or not. Raises FileNotFoundError where there are none."""
-        import pyarrow.parquet as parquet
+        """The results in a folder, of a sweep at its end or not.
 
+        Raises FileNotFoundError where there are none, ValueError for a row that cannot be read.
+        """
         rows = sorted((Path(folder) / "rows").glob("*.parquet"))
         if not rows:
             raise FileNotFoundError(f"folder must hold the results of a sweep, and there are none in {folder}")
-        return cls([parquet.ParquetFile(row).read().to_pylist()[0] for row in rows])
+        return cls([_read(row) for row in rows])
 
     def __len__(self) -> int:
         return len(self.table)
@@ -110,6 +113,15 @@ class Sweep:
             raise ValueError(f"column must be a measured one, such as distance or shift, got {column!r}")
         if not (math.isfinite(threshold) and threshold > 0):
             raise ValueError(f"threshold must be finite and above 0, got {threshold}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return parquet.ParquetFile(path).read().to_pylist()[0]
+    except (OSError, pa.ArrowException, IndexError):
+        raise ValueError(
+            f"folder must hold rows that can be read, got {path}; the same sweep, run again, replaces it"
+        ) from None
 
 
 def _curves(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:

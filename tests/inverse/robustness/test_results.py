@@ -102,3 +102,10 @@ def test_one_seed_has_no_interval():
     assert found["critical"] == pytest.approx(5) and math.isnan(found["low"]) and math.isnan(found["high"])
     assert "(one seed, no interval)" in single.verdicts(0.1)[0]
     assert math.isnan(single.rate(0.1).iloc[0]["low"])
+
+
+def test_a_row_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "abc.parquet").write_bytes(b"half a row")
+    with pytest.raises(ValueError, match=r"folder must hold rows that can be read, got .*abc\.parquet"):
+        Sweep.load(tmp_path)
