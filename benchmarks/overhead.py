@@ -26,7 +26,7 @@ import operators
 from inverse import Posterior
 from priors import Denoiser, Prior
 
-SHAPE, NOISE, STEPS = (3, 64, 64), 0.1, 50
+SHAPE, NOISE, STEPS = (3, 64, 64), 0.1, 100
 OPERATORS = {"inpainting": {"keep": 0.5}, "blur": {}}
 BATCHES = (1, 8)
 AUTOGRAD_GRAD = torch.autograd.grad

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from .posterior import Posterior
@@ -21,9 +19,4 @@ def sigma_max(posterior: Posterior, radii: float = 7) -> float:
 
 def sigma_min(posterior: Posterior, fraction: float) -> float:
     """Smallest level: a fraction of the noise in the image, at most 5% of the prior's spread, at least its own."""
-    return max(posterior.prior.sigma_range[0], min(fraction * noise_in_image(posterior), 0.05 * spread(posterior)))
-
-
-def spread(posterior: Posterior) -> float:
-    """Standard deviation of the prior per pixel, root mean square."""
-    return posterior.prior.radius(posterior.image_shape) / math.prod(posterior.image_shape) ** 0.5
+    return max(posterior.prior.sigma_range[0], min(fraction * noise_in_image(posterior), 0.05 * posterior.spread))

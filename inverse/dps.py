@@ -65,7 +65,8 @@ class DPS(Sampler):
         sigma, following = self.levels[i : i + 2]
         denoised, ascent = self._guide(posterior, state.x, sigma)
         kept = (following / sigma) ** 2
-        x0 = axpy(self._weight(posterior, ascent, sigma, 1 - kept), ascent, denoised)
+        weight = self._weight(posterior, ascent, sigma, 1 - kept)
+        x0 = torch.addcmul(denoised, weight, ascent, value=self.step_size * sigma**2)
         x = axpy_(following * (1 - kept) ** 0.5, noise[0], torch.lerp(x0, state.x, kept))
         return State(x, x)
 
@@ -73,11 +74,12 @@ class DPS(Sampler):
         return self.steps
 
     def _weight(self, posterior: Posterior, ascent: Tensor, sigma: float, advance: float) -> Tensor:
-        """w, (N, 1, ..., 1). ascent: -grad_x v. advance: zeta / w."""
-        uncertainty = 1 / (sigma**-2 + defaults.spread(posterior) ** -2)
+        """w / (step_size sigma^2), (N, 1, ..., 1). ascent: -grad_x v. advance: zeta / w."""
+        uncertainty = 1 / (sigma**-2 + posterior.spread**-2)
         limit = posterior.information * max(uncertainty, sigma**2 * advance)
         length, seen = posterior.lengths(ascent)  # L is information (seen / length)^2
-        return self.step_size * sigma**2 / (1 + limit * (seen / length).square())
+        length, seen = length.square(), seen.square()
+        return length / axpy(limit, seen, length)
 
     def _guide(self, posterior: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D(x, sigma) and -grad_x v(D(x, sigma))."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 
 import torch
 from deepinv.physics import BlurFFT, Physics
@@ -66,15 +67,21 @@ class Posterior:
         return _number_or_per_image(information, len(self.image_shape))
 
     def lengths(self, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """|d|, at least the smallest number above 0, and |A d|, or |A| |d| where A is not linear, both (B, 1, ..., 1).
+        """|d|, at least so much that its square is above 0, and |A d|, or |A| |d| where A is not linear.
 
-        direction d: (B, *image_shape). The curvature of -log p(y | x) along d is information (|A d| / |d|)^2 for
-        Gaussian noise, and at most that for any other.
+        Both (B, 1, ..., 1); direction d: (B, *image_shape). The curvature of -log p(y | x) along d is information
+        (|A d| / |d|)^2 for Gaussian noise, and at most that for any other.
         """
-        size = _norm(direction, len(self.image_shape)).clamp_min_(torch.finfo(direction.dtype).tiny)
+        size = _norm(direction, len(self.image_shape)).clamp_min_(torch.finfo(direction.dtype).tiny ** 0.5)
         if not operators.is_linear(self.physics):
             return size, self.sqnorm**0.5 * size
-        return size, _norm(self.physics.A(direction), len(self.image_shape))
+        seen = self.physics.A(direction) if self._diagonal is None else direction * self._diagonal
+        return size, _norm(seen, len(self.image_shape))
+
+    @functools.cached_property
+    def spread(self) -> float:
+        """Standard deviation of the prior per pixel, root mean square."""
+        return self.prior.radius(self.image_shape) / math.prod(self.image_shape) ** 0.5
 
     @functools.cached_property
     def noise_variance(self) -> Tensor:
@@ -89,26 +96,37 @@ class Posterior:
 
     @functools.cached_property
     def _weighted(self) -> tuple[float | Tensor, Tensor] | None:
-        """1 / s^2 and y / s^2, or A^T y / s^2 for `_in_one`; None unless A is linear and the noise Gaussian."""
+        """-1 / s^2, times A^T A where that is diagonal, and y / s^2, or A^T y / s^2 for `_in_one`.
+
+        None unless A is linear and the noise Gaussian.
+        """
         if not (operators.is_linear(self.physics) and isinstance(self.likelihood, operators.GaussianLikelihood)):
             return None
         y = self.physics.A_adjoint(self.y) if self._in_one else self.y
         precision = _number_or_per_image(1 / self.noise_variance, y.ndim - 1)
-        return precision, precision * y
+        weight = -precision if self._diagonal is None else -precision * self._diagonal.square()
+        return weight, precision * y
+
+    @functools.cached_property
+    def _diagonal(self) -> Tensor | None:
+        """a with A x = a x, where there is one."""
+        return operators.diagonal(self.physics)
 
     @functools.cached_property
     def _in_one(self) -> bool:
         """Whether A^T A is cheaper than A and A^T one after the other."""
-        return isinstance(self.physics, BlurFFT)
+        return self._diagonal is not None or isinstance(self.physics, BlurFFT)
 
     def likelihood_score(self, x: Tensor) -> Tensor:
         """grad_x log p(y | x), like x (B, *image_shape)."""
         if self._weighted is None:
             return self.likelihood.score(x, self.y)
-        precision, y = self._weighted
+        weight, y = self._weighted
+        if self._diagonal is not None:
+            return axpy(weight, x, y)
         if self._in_one:
-            return axpy(-precision, self.physics.A_adjoint_A(x), y)
-        return self.physics.A_adjoint(axpy(-precision, self.physics.A(x), y))
+            return axpy(weight, self.physics.A_adjoint_A(x), y)
+        return self.physics.A_adjoint(axpy(weight, self.physics.A(x), y))
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log p(y | x), (B,), normalised over y. x: (B, *image_shape)."""
@@ -168,6 +186,8 @@ class _Chains(Posterior):
         self.image_shape = posterior.image_shape
         self.y = posterior.y[index]
         self.sqnorm = posterior.sqnorm
+        if self.physics is posterior.physics:  # nothing in it is per image
+            self.likelihood = posterior.likelihood
 
 
 def _norm(v: Tensor, axes: int) -> Tensor:

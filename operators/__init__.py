@@ -3,6 +3,7 @@
 from .batch import per_image
 from .create import available, create
 from .custom import from_functions
+from .decoded import decoded
 from .likelihood import (
     GaussianLikelihood,
     LaplaceLikelihood,
@@ -11,7 +12,7 @@ from .likelihood import (
     PoissonLikelihood,
     likelihood,
 )
-from .linear import check_adjoint, is_linear, sqnorm
+from .linear import check_adjoint, diagonal, is_linear, sqnorm
 from .measurement import check_measurement, measured
 from .noise import noise_sigma
 
@@ -25,6 +26,8 @@ __all__ = [
     "check_adjoint",
     "check_measurement",
     "create",
+    "decoded",
+    "diagonal",
     "from_functions",
     "is_linear",
     "likelihood",

@@ -15,10 +15,13 @@ from .noise import countable
 from .transforms import hartley2
 
 PADDINGS = ("circular", "reflect", "replicate", "zeros", "valid")
+# Images up to this many pixels a side are multiplied by matrices, where the kernel is a row times a column: twice as
+# fast as FFTs on 64 pixels, as fast on 96 to 128.
+MATRIX_SIDE = 96
 
 
 class CircularBlur(BlurFFT):
-    """Circular convolution: two real FFTs per product, where BlurFFT takes detours through its SVD.
+    """Circular convolution: two real FFTs per product, or two small matrices; BlurFFT takes detours through its SVD.
 
     Unlike BlurFFT's half spectrum, whose V is no isometry, the SVD A = U diag(mask) V^T is one of real orthonormal
     matrices: V = H, the Hartley transform; mask = |w| (1, C, H, W) the modulus of the transfer function w; U = P H with
@@ -37,6 +40,7 @@ class CircularBlur(BlurFFT):
         """filter and, of its spectrum w: mask (full), angle w / |w|, transfer w and power |w|^2 (half, as of rfft2).
 
         Complex ones are kept as pairs of real numbers, since physics.to(torch.float64) would drop imaginary parts.
+        rows and columns: A x = rows x columns^T for small images and a kernel that is a column times a row, else empty.
         """
         if filter is None:
             return {}
@@ -46,7 +50,13 @@ class CircularBlur(BlurFFT):
         half = spectrum[..., : img_size[-1] // 2 + 1].contiguous()
         angle = torch.where(half == 0, 1.0, half / half.abs())
         pairs = {"angle": torch.view_as_real(angle), "transfer": torch.view_as_real(half)}
-        return {"filter": filter, "mask": spectrum.abs(), "power": half.abs().square(), **pairs}
+        rows, columns = _factors(filter, img_size)
+        factors = {"rows": rows, "columns": columns, "row_gram": rows.mT @ rows, "column_gram": columns.mT @ columns}
+        return {"filter": filter, "mask": spectrum.abs(), "power": half.abs().square(), **pairs, **factors}
+
+    def _separable(self, x: Tensor) -> bool:
+        """Whether x is multiplied by `rows` and `columns`; FFTs take images of any precision."""
+        return self.rows.numel() > 0 and x.dtype == self.rows.dtype
 
     def _convolve(self, x: Tensor, transfer: Tensor, adjoint: bool = False) -> Tensor:
         transfer = torch.view_as_complex(transfer)
@@ -56,12 +66,14 @@ class CircularBlur(BlurFFT):
         """w * x, x: (B, C, H, W). filter replaces the current one, as in every deepinv physics."""
         if filter is not None:
             self.update_parameters(filter=filter)
-        return self._convolve(x, self.transfer)
+        return self.rows @ x @ self.columns.mT if self._separable(x) else self._convolve(x, self.transfer)
 
     def A_adjoint(self, y: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
         """Correlation with the filter, y: (B, C, H, W)."""
         if filter is not None:
             self.update_parameters(filter=filter)
+        if self._separable(y):
+            return self.rows.mT @ y @ self.columns
         return self._convolve(y, self.transfer, adjoint=True)
 
     def noise(self, x: Tensor, **kwargs: object) -> Tensor:
@@ -69,7 +81,9 @@ class CircularBlur(BlurFFT):
         return super().noise(countable(x, self.noise_model), **kwargs)
 
     def A_adjoint_A(self, x: Tensor, **kwargs: object) -> Tensor:
-        """A^T A x in one pair of FFTs."""
+        """A^T A x in one pair of FFTs, or of products with matrices."""
+        if self._separable(x):
+            return self.row_gram @ x @ self.column_gram
         return torch.fft.irfft2(torch.fft.rfft2(x).mul_(self.power), s=self.img_size[-2:])
 
     def A_A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
@@ -87,6 +101,33 @@ class CircularBlur(BlurFFT):
 
     def U_adjoint(self, x: Tensor) -> Tensor:
         return hartley2(self._convolve(x, self.angle, adjoint=True))
+
+
+def _factors(filter: Tensor, img_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Circulant (c, H, H) and (c, W, W) with A x = rows x columns^T, c = 1 or C; empty where A has none or FFTs win.
+
+    filter: (1 or B, C, h, w); A has them if every channel's kernel is a column times a row, to rounding.
+    """
+    if len(filter) > 1 or max(img_size[-2:]) > MATRIX_SIDE:
+        return filter.new_empty(0, 0), filter.new_empty(0, 0)
+    same = bool((filter == filter[:, :1]).all())
+    kernels = filter[0, : 1 if same else None].double()
+    left, values, right = torch.linalg.svd(kernels, full_matrices=False)
+    if bool((values[:, 1:] > 4 * torch.finfo(filter.dtype).eps * values[:, :1]).any()):
+        return filter.new_empty(0, 0), filter.new_empty(0, 0)
+    column, row = left[:, :, 0] * values[:, :1], right[:, 0]
+    factors = [_circulant(v, side).to(filter.dtype) for v, side in zip((column, row), img_size[-2:], strict=True)]
+    return (factors[0][0], factors[1][0]) if same else (factors[0], factors[1])
+
+
+def _circulant(line: Tensor, side: int) -> Tensor:
+    """Matrices (c, side, side) of the circular convolutions with lines (c, h), centred at h // 2."""
+    offsets = torch.arange(line.shape[1], device=line.device) - line.shape[1] // 2
+    at = torch.arange(side, device=line.device)
+    matrix = line.new_zeros(len(line), side, side)
+    for offset, weight in zip(offsets.tolist(), line.unbind(1), strict=True):
+        matrix[:, (at + offset) % side, at] += weight[:, None]
+    return matrix
 
 
 def blur(

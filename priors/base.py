@@ -29,7 +29,7 @@ def sigma_per_item(sigma: Sigma, x: Tensor) -> Tensor:
         value = float(sigma)
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"sigma must be finite and above 0, got {value}")
-        return torch.tensor(value, dtype=x.dtype, device=x.device)
+        return x.new_full((), value)
     sigma = sigma.to(device=x.device, dtype=x.dtype)
     if not bool(((sigma > 0) & torch.isfinite(sigma)).all()):
         raise ValueError(f"sigma must be finite and above 0, got values from {sigma.min():g} to {sigma.max():g}")

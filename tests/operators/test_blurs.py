@@ -101,9 +101,9 @@ def test_motion_blur_at_angle_zero_stays_in_its_row() -> None:
 def test_an_image_that_is_not_negative_can_be_counted(
     name: str, options: dict, noise: NoiseModel, scale: float
 ) -> None:
-    x = torch.zeros(1, 1, 32, 32)
+    x = torch.zeros(1, 1, 128, 128)  # large enough to go through an FFT
     x[..., 5, 7], x[..., 20, 9] = scale, scale / 2
-    physics = operators.create(name, (1, 32, 32), noise=noise, **options)
+    physics = operators.create(name, (1, 128, 128), noise=noise, **options)
     assert float(physics.A(x).min()) < 0  # the rounding is there, A being linear to the last bit
     assert bool((physics(x) > -1e-4).all())
 
@@ -122,3 +122,21 @@ def test_gaussian_noise_is_added_to_what_the_blur_gave() -> None:
     x[..., 5, 7] = 1
     other = operators.create("denoising", (1, 32, 32), noise=0.1, seed=1)
     assert torch.equal(physics(x), other(physics.A(x)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_products_by_matrices_are_those_by_ffts(channels: int) -> None:
+    # A column times a row for each channel; a kernel that is none; and one for images too large to gain by matrices.
+    rng = torch.Generator().manual_seed(0)
+    columns, rows = torch.randn(channels, 4, 1, generator=rng), torch.randn(channels, 1, 5, generator=rng)
+    physics = operators.create("blur", (3, 10, 9), kernel=columns * rows)
+    x = torch.randn(2, 3, 10, 9, generator=rng)
+    assert physics.rows.numel() > 0
+    for product in (physics.A, physics.A_adjoint, physics.A_adjoint_A):
+        # in the precision of the kernel by matrices, in any other by FFTs
+        assert torch.allclose(product(x).double(), product(x.double()), atol=1e-4)
+    physics.A(x, filter=torch.rand(1, 1, 3, 3, generator=rng))
+    assert physics.rows.numel() == 0
+    assert torch.allclose(physics.A_adjoint_A(x), physics.A_adjoint(physics.A(x)), atol=1e-5)
+    assert operators.create("gaussian-blur", (1, 97, 97)).rows.numel() == 0
+    assert operators.create("motion-blur", (1, 20, 20)).rows.numel() == 0

@@ -47,3 +47,14 @@ def test_sqnorm_of_a_nonlinear_operator_is_that_of_its_jacobian() -> None:
     physics = operators.from_functions(lambda x: x**2 / 2, image_shape=(300,), linear=False)
     assert 0.95 < operators.sqnorm(physics, (300,)) <= 1
     assert operators.sqnorm(operators.create("saturation", (5,), level=2.0), (5,)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["inpainting", "box-inpainting", "demosaicing"])
+def test_diagonal_of_an_operator_that_only_weighs_entries(name: str) -> None:
+    physics = operators.create(name, (3, 6, 6))
+    x = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(physics.A(x), operators.diagonal(physics) * x)
+
+
+def test_no_diagonal_of_other_operators() -> None:
+    assert operators.diagonal(operators.create("blur", (1, 6, 6))) is None
