@@ -34,6 +34,13 @@ from .results import Sweep
 from .store import Store
 from .tuning import Tuned
 
+# What is read when a process starts: OpenMP's number of threads, and that glibc keeps memory which is freed, since
+# several processes that return and fetch it at every step wait for each other in the kernel.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
 # A group whose worker died is tried so often before the sweep is given up.
 ATTEMPTS = 3
 
@@ -149,19 +156,27 @@ def _in_processes(grid: Grid, groups: list[Group], workers: int) -> Iterator[lis
 
 @contextlib.contextmanager
 def _pool(payload: bytes, workers: int) -> Iterator[ProcessPoolExecutor]:
-    # OpenMP reads its number of threads when it is loaded, which is before a worker could set it
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(payload,))
+    with _environment(WORKER_ENVIRONMENT):
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(payload,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 _WORKER: dict[str, Grid] = {}

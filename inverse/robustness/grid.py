@@ -83,8 +83,12 @@ class Grid:
                     )
 
     def groups(self) -> list[Group]:
-        """All groups, seeds outermost, so that a sweep which is cut off has whole curves."""
-        names = product(self.seeds, self.sigmas, self.problems, self.samplers, self.errors, self.priors)
+        """All groups, seeds outermost, so that a sweep which is cut off has whole curves.
+
+        Within a seed the small noise levels come first: they take the most steps, and at the end of a sweep only short
+        groups are left, which several workers share evenly.
+        """
+        names = product(self.seeds, sorted(self.sigmas), self.problems, self.samplers, self.errors, self.priors)
         return [
             Group(problem, prior, sampler, error, sigma, seed) for seed, sigma, problem, sampler, error, prior in names
         ]
