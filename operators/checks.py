@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 
-def check_image_shape(image_shape: Sequence[int] | None) -> tuple[int, ...]:
+def check_image_shape(image_shape: Sequence[int] | None, argument: str = "image_shape") -> tuple[int, ...]:
     """image_shape as a tuple (C, H, W) or (d,) of positive integers; TypeError or ValueError otherwise."""
     if isinstance(image_shape, str) or not isinstance(image_shape, Sequence):
-        raise TypeError(f"image_shape must be a tuple (C, H, W) or (d,), got {shown(image_shape)}")
+        raise TypeError(f"{argument} must be a tuple (C, H, W) or (d,), got {shown(image_shape)}")
     if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in image_shape):
-        raise TypeError(f"image_shape must hold integers, got {tuple(image_shape)}")
+        raise TypeError(f"{argument} must hold integers, got {tuple(image_shape)}")
     if len(image_shape) not in (1, 3) or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (C, H, W) or (d,) with sizes of at least 1, got {tuple(image_shape)}")
+        raise ValueError(f"{argument} must be (C, H, W) or (d,) with sizes of at least 1, got {tuple(image_shape)}")
     return tuple(int(size) for size in image_shape)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .batch import images_per_batch
 from .checks import check_image_shape
+from .decoded import Decoded
 from .fourier import RealFourier
 from .linear import device_of
 
@@ -19,6 +20,8 @@ def measured(physics: Physics) -> Tensor | None:
 
     Masking operators keep y as large as the image, with zeros and no noise where nothing was measured.
     """
+    if isinstance(physics, Decoded):
+        return measured(physics.physics)
     if isinstance(physics, RealFourier):
         return physics.sampling
     if isinstance(physics, (Inpainting, MRI)):
