@@ -13,6 +13,8 @@ from pathlib import Path
 import deepinv
 import torch
 
+from inverse.files import replacing
+
 
 def arguments(description: str, name: str) -> argparse.ArgumentParser:
     """--out, --quick, --seeds, --threads: the arguments that all benchmarks take."""
@@ -72,9 +74,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def write(path: Path, result: dict) -> None:
     """The result as JSON, with the machine, under a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
     print(f"\n{json.dumps(machine())}\nwritten to {path}")
 
 

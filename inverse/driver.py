@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,8 @@ from tqdm import tqdm
 
 import operators
 
+from .checks import whole
+from .files import replacing
 from .posterior import Posterior
 from .samples import Samples
 
@@ -114,9 +115,9 @@ class Sampler:
         Raises ValueError for n < 1, chunk_size < 1, noise without a density, a physics or noise the method cannot
         take; InvalidStateError as soon as a chain is not finite.
         """
-        _check_count("n", n)
+        whole("n", n)
         if chunk_size is not None:
-            _check_count("chunk_size", chunk_size)
+            whole("chunk_size", chunk_size)
         self.check(posterior)
         start = time.perf_counter()
         sampler = self.resolve(posterior)
@@ -241,9 +242,8 @@ class _Checkpoint:
         if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
             return
         tensors = {**state._asdict(), "generator": generator.get_state()}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"key": self.key, "done": str(done)})
-        temporary.replace(self.path)
+        with replacing(self.path) as path:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, path, {"key": self.key, "done": str(done)})
         self.saved = time.monotonic()
 
     def load(self, generator: torch.Generator) -> tuple[int, State] | None:
@@ -284,16 +284,11 @@ def _provenance(posterior: Posterior) -> dict[str, Any]:
     }
 
 
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
 def _check_hyperparameter(name: str, value: object) -> None:
     if value is None or name == "likelihood_at":
         return
     if name.endswith("steps") or name.endswith("iterations"):
-        _check_count(name, value)
+        whole(name, value)
     elif name == "eta":
         if isinstance(value, str | bool) or not 0 <= value < math.inf:
             raise ValueError(f"eta must be a finite number of at least 0, got {value!r}")

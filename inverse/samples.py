@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
+
+from .files import replacing
 
 Value = str | int | float | bool | None | list[float]
 
@@ -127,15 +127,11 @@ class Samples:
         tensors = {"x": self.x, **({} if self.y is None else {"y": self.y})}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"format": FORMAT, "samples": json.dumps(self._record())}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_bytes(serialize(tensors, metadata))
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(serialize(tensors, metadata))
         except OSError as error:
             raise type(error)(f"samples cannot be written to {path}: {error.strerror}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     @classmethod
     def load(cls, path: str | Path) -> Samples:

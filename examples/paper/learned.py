@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -31,6 +30,7 @@ import torch
 import operators
 import priors
 from inverse import DPS, MMPS, AnnealedLangevin, Langevin, demo
+from inverse.files import replacing
 from inverse.robustness import FewData, GradientError, Problem, Quantised, WeightNoise, audit, sweep
 from priors import Empirical, MaximumEntropy
 from priors.base import Prior
@@ -45,12 +45,12 @@ ERRORS = {
     "weight noise": (WeightNoise(), (0.003, 0.01, 0.03, 0.1)),
     # the exponent that weight noise is measured to have; of a constant size it would be huge at the first noise levels
     "gradient": (GradientError(exponent=-1.5, length_scale=5.0), (0.01, 0.1, 1.0, 10.0)),
-    "int8": (Quantised(), (1.0, 3.0, 10.0)),
+    "int8": (Quantised(), (1.0, 5.0)),
     "few data": (None, (0.25, 1.0)),
 }
 SAMPLERS = {
-    "langevin": Langevin(steps=400, anneal_steps=100, step_size=1.0),
-    "annealed-langevin": AnnealedLangevin(steps=300),
+    "langevin": Langevin(steps=200, anneal_steps=50, step_size=1.0),
+    "annealed-langevin": AnnealedLangevin(steps=150),
     "dps": DPS(steps=50),
     "mmps": MMPS(steps=25, iterations=3, eta=1.0),
 }
@@ -110,7 +110,7 @@ def critical(name: str, sampler: str, given: dict[str, Problem], args: argparse.
         {name: error},
         amplitudes,
         [0.1],
-        seeds=range(args.first_seed, args.first_seed + (2 if args.quick else 3)),
+        seeds=range(args.first_seed, args.first_seed + 2),
         n=8,
         out=args.out / "cells" / place,
         workers=args.workers,
@@ -145,9 +145,8 @@ def main() -> int:
     for alpha, rows in found["off_distribution"].items():
         told = ", ".join(f"{row['relative']:.1%} at sigma {row['sigma']:g}" for row in rows)
         print(f"score error of 3% weight noise over the score, {alpha}: {told}", file=sys.stderr)
-    temporary = args.out / f".learned.json.{os.getpid()}"
-    temporary.write_text(json.dumps({"torch": torch.__version__, **found}, indent=1) + "\n")
-    temporary.replace(args.out / "learned.json")
+    with replacing(args.out / "learned.json") as path:
+        path.write_text(json.dumps({"torch": torch.__version__, **found}, indent=1) + "\n")
     return 0
 
 

@@ -23,11 +23,9 @@ score itself, of order sigma^(-1 - alpha/2) at r = sigma^(1 - alpha/2).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -38,6 +36,8 @@ import torch
 from torch import Tensor
 
 from inverse import report
+from inverse.checks import whole
+from inverse.files import replacing
 from priors.base import Prior
 
 FORMAT = "scorefold audit 1"
@@ -99,15 +99,11 @@ class Audit:
     def save(self, path: str | Path) -> None:
         """Write everything as JSON. Atomic: the file is complete or not there. Raises OSError with the reason."""
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n")
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n")
         except OSError as error:
             raise type(error)(f"the audit cannot be written to {path}: {error.strerror}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
 
 @torch.no_grad()
@@ -147,9 +143,9 @@ def audit(
     if not 0 <= alpha < 2 or (alpha and reference is None):
         raise ValueError(f"alpha must lie in [0, 2), and be 0 without a reference, got {alpha}")
     sigmas = _checked_levels(sigmas)
-    clean = _choose(prior, reference, images, _integer("n", n, LEAST_IMAGES), _integer("seed", seed, 0))
+    clean = _choose(prior, reference, images, whole("n", n, LEAST_IMAGES), whole("seed", seed, 0))
     others = baselines if reference is None else [reference]
-    chunks = clean.split(_integer("chunk_size", chunk_size, 1))
+    chunks = clean.split(whole("chunk_size", chunk_size, 1))
     measured = []
     for index, sigma in enumerate(sigmas):
         generator = _generator(seed, 1, index)
@@ -160,7 +156,7 @@ def audit(
             noise = sigma ** (1 - alpha / 2) * noise
             parts.append(_measure(prior, others, reference is not None, chunk, noise, sigma))
         measured.append([torch.cat(column) for column in zip(*parts, strict=True)])
-    draws = _bootstrap(len(clean), _integer("resamples", resamples, 100), _generator(seed, 2))
+    draws = _bootstrap(len(clean), whole("resamples", resamples, 100), _generator(seed, 2))
     table, fit, verdict = (_bounds if reference is None else _exact)(sigmas, measured, draws)
     return Audit(
         table=tuple(table),
@@ -390,9 +386,3 @@ def _checked_levels(sigmas: Sequence[float]) -> list[float]:
     if len(set(levels)) < 2 or not all(math.isfinite(sigma) and sigma > 0 for sigma in levels):
         raise ValueError(f"sigmas must be at least two different noise levels, finite and above 0, got {levels}")
     return levels
-
-
-def _integer(name: str, value: object, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return value

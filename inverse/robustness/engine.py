@@ -23,6 +23,7 @@ import cloudpickle
 import torch
 from tqdm import tqdm
 
+from inverse.checks import whole
 from inverse.driver import Sampler
 from priors.base import Prior
 
@@ -73,8 +74,7 @@ def sweep(
     Raises ValueError for an empty grid, values out of range, and a folder of another sweep, of another version, or in
     use; TypeError for members of another kind.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
+    whole("workers", workers)
     grid = Grid(
         named("problems", problems, Problem),
         named("priors", priors, Prior),

@@ -22,6 +22,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from inverse.checks import whole
 from priors import Manifold
 from priors.base import Sigma, sigma_per_item
 from priors.manifolds import Embedded, LogDensity, Submanifold
@@ -97,14 +98,6 @@ def _finite(name: str, value: float, positive: bool = False) -> float:
     return float(value)
 
 
-def _integer(name: str, value: int, least: int | None = None) -> int:
-    wanted = "an integer" if least is None else f"an integer of at least {least}"
-    whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and value % 1 == 0
-    if not whole or (least is not None and value < least):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    return int(value)
-
-
 def _plain(value: object) -> object:
     """An option of an error as a JSON value."""
     if value is None or isinstance(value, int | float | str):
@@ -137,7 +130,7 @@ class FieldError(ScoreError):
         self._store(
             amplitude=float(self.amplitude),
             exponent=_finite("exponent", self.exponent),
-            seed=_integer("seed", self.seed),
+            seed=whole("seed", self.seed, least=None),
         )
 
     def _store(self, **options: object) -> None:
@@ -196,7 +189,7 @@ class FourierError(FieldError):
         super().__post_init__()
         self._store(
             length_scale=_finite("length_scale", self.length_scale, positive=True),
-            features=_integer("features", self.features, least=1),
+            features=whole("features", self.features),
         )
 
     def _key(self, x: Tensor) -> tuple:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import priors
+from inverse.checks import whole
 from priors import Empirical, MaximumEntropy
 from priors import checkpoint as training_checkpoint
 from priors.base import Prior, Sigma
@@ -125,7 +126,7 @@ class WeightNoise(_WeightError):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_integer("seed", self.seed)
+        whole("seed", self.seed, least=None)
 
     def change(self, name: str, weight: Tensor) -> Tensor:
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
@@ -186,8 +187,8 @@ class FewData(_Practical):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_integer("seed", self.seed)
-        _check_integer("images", self.images, least=1)
+        whole("seed", self.seed, least=None)
+        whole("images", self.images)
         if self.data is not None:
             _check_data(self.data)
             self._check_count(self.data)
@@ -298,12 +299,6 @@ def _device(prior: Prior) -> torch.device:
 def _check_prior(name: str, value: object) -> None:
     if not isinstance(value, Prior):
         raise TypeError(f"{name} must be a Prior, got {type(value).__name__}")
-
-
-def _check_integer(name: str, value: object, least: int | None = None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-        needed = "an integer" if least is None else f"an integer of at least {least}"
-        raise ValueError(f"{name} must be {needed}, got {value!r}")
 
 
 def _check_data(data: object) -> None:

@@ -6,12 +6,13 @@ import base64
 import html
 import io
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from inverse.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -174,6 +175,5 @@ def _png(figure: Figure) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

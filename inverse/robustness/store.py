@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
+
+from inverse.files import replacing
 
 from .grid import FORMAT
 
@@ -73,9 +74,8 @@ class Store:
     def write(self, row: dict[str, Any]) -> None:
         """Keep a row."""
         path = self.rows / f"{row['key']}.parquet"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        parquet.write_table(pa.Table.from_pylist([row], schema=_schema(row)), temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            parquet.write_table(pa.Table.from_pylist([row], schema=_schema(row)), temporary)
 
     def read(self) -> list[dict[str, Any]]:
         """All rows, in the order of their keys."""
@@ -108,6 +108,5 @@ def _schema(row: Iterable[str]) -> pa.Schema:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

@@ -391,9 +391,9 @@ def test_descriptions_name_manifolds_and_functions():
     [
         (lambda: GradientError(-1.0), ValueError, "amplitude must be a finite number of at least 0, got -1.0"),
         (lambda: GradientError(exponent=math.inf), ValueError, "exponent must be a finite number, got inf"),
-        (lambda: BiasError(seed=0.5), ValueError, "seed must be an integer, got 0.5"),
+        (lambda: BiasError(seed=0.5), ValueError, "seed must be a whole number, got 0.5"),
         (lambda: GradientError(length_scale=0.0), ValueError, "length_scale must be finite and above 0, got 0.0"),
-        (lambda: GradientError(features=0), ValueError, "features must be an integer of at least 1, got 0"),
+        (lambda: GradientError(features=0), ValueError, "features must be a whole number of at least 1, got 0"),
         (lambda: BiasError(direction=torch.zeros(2)), ValueError, "direction must be a finite vector or image that is"),
         (lambda: TangentialError(), TypeError, "manifold must be one of priors.manifolds or a priors.Manifold, got N"),
         (lambda: NormalError(manifold=3), TypeError, "manifold must be one of priors.manifolds or a priors.Manifold"),

@@ -247,7 +247,7 @@ def test_description_tells_contents_apart():
     ("make", "kind", "sentence"),
     [
         (lambda: WeightNoise(-1.0), ValueError, "amplitude must be a finite number of at least 0, got -1.0"),
-        (lambda: WeightNoise(0.1, 0.5), ValueError, "seed must be an integer, got 0.5"),
+        (lambda: WeightNoise(0.1, 0.5), ValueError, "seed must be a whole number, got 0.5"),
         (lambda: WeightNoise(0.1).perturb(3), TypeError, "prior must be a Prior, got int"),
         (
             lambda: WeightNoise(0.1).perturb(Empirical(data(), 0.1)),
@@ -255,7 +255,7 @@ def test_description_tells_contents_apart():
             "prior must have a network's weights for WeightNoise, got Empirical without any",
         ),
         (lambda: Quantised(format="int4"), ValueError, "format must be one of int8, bf16, got 'int4'"),
-        (lambda: FewData(images=0), ValueError, "images must be an integer of at least 1, got 0"),
+        (lambda: FewData(images=0), ValueError, "images must be a whole number of at least 1, got 0"),
         (
             lambda: FewData(images=21, data=data()),
             ValueError,
