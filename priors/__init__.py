@@ -4,20 +4,26 @@ from . import manifolds
 from .base import Prior
 from .check import check_score
 from .denoiser import Denoiser
+from .diffusers import Diffusers
 from .empirical import Empirical
 from .gaussian_mixture import GaussianMixture
+from .guided import Guided
 from .manifold import Manifold
 from .maximum_entropy import MaximumEntropy
+from .parametrised import Parametrised
 from .perturbed import Perturbed
 from .preconditioned import Preconditioned
 from .store import available, load
 
 __all__ = [
     "Denoiser",
+    "Diffusers",
     "Empirical",
     "GaussianMixture",
+    "Guided",
     "Manifold",
     "MaximumEntropy",
+    "Parametrised",
     "Perturbed",
     "Preconditioned",
     "Prior",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Prior, Sigma, sigma_per_item
+from .unet import Labelled
 
 
 class Preconditioned(Prior):
@@ -47,6 +48,14 @@ class Preconditioned(Prior):
     def radius(self, image_shape: tuple[int, ...]) -> float:
         """Root mean square distance of the training data from their mean, in units of the data."""
         return self.std * math.prod(image_shape) ** 0.5
+
+    def given(self, labels: int | Tensor) -> Preconditioned:
+        """The same prior of the images of one class, or of one class for each image of a batch, (B,).
+
+        Where the network has classes; its weights are shared. Raises ValueError where it has none, or not this one.
+        """
+        network = Labelled(self.network, labels)
+        return Preconditioned(network, self.mean, self.std, self.image_shape, self.sigma_range, self.about)
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """E[X | X + sigma Z = x]. x: (B, *image_shape), sigma: float, (B,) or (B, 1, 1, 1)."""

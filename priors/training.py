@@ -8,7 +8,11 @@ a run that was interrupted and resumed is the same as one that was not. Needs to
 
     python -m priors.training --out runs/fashion-28 --minutes 90
 
-That takes as many processor cores as torch is given; it may be interrupted, or killed, and started again.
+That takes as many processor cores as torch is given; it may be interrupted, or killed, and started again. With labels a
+prior is trained further into a conditional one, which is told the class of some of the images only, so that it stays
+the prior of all of them too (Ho and Salimans 2022, Algorithm 1):
+
+    python -m priors.training --conditional --out runs/conditional --images 128000 --learning-rate 1e-3
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ class Schedule:
     half_life: of the moving average of the weights, as a fraction of the images seen so far.
     sigma_median, sigma_spread: the log-normal law of noise levels (EDM's, scaled to a data std of 0.35).
     uniform: the fraction of each batch whose noise is log-uniform over sigma_range instead.
+    label_dropout: the fraction of images whose class a conditional network is not told.
     """
 
     images: int | None = None
@@ -59,6 +64,7 @@ class Schedule:
     uniform: float = 0.15
     sigma_range: tuple[float, float] = (0.002, 80.0)
     clip: float = 1.0
+    label_dropout: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -108,12 +114,23 @@ def noise_levels(schedule: Schedule, step: int) -> Tensor:
 
 def batch_of(data: Tensor, schedule: Schedule, step: int) -> Tensor:
     """Images (batch, C, H, W) in [0, 1] of this step: every epoch is a new permutation of the data."""
+    return unit(data[chosen(len(data), schedule, step)])
+
+
+def labels_of(labels: Tensor, none: int, schedule: Schedule, step: int) -> Tensor:
+    """Labels (batch,) of the images of this step, some of them replaced by `none`."""
+    dropped = torch.rand(schedule.batch, generator=generator(schedule.seed, 4, step)) < schedule.label_dropout
+    return labels[chosen(len(labels), schedule, step)].masked_fill(dropped, none)
+
+
+def chosen(n: int, schedule: Schedule, step: int) -> Tensor:
+    """Which of n images are in the batch of this step, (batch,)."""
     positions = torch.arange(step * schedule.batch, (step + 1) * schedule.batch)
-    chosen = torch.empty_like(positions)
-    for epoch in (positions // len(data)).unique().tolist():
-        here = positions // len(data) == epoch
-        chosen[here] = epoch_order(len(data), schedule.seed, epoch)[positions[here] % len(data)]
-    return unit(data[chosen])
+    indices = torch.empty_like(positions)
+    for epoch in (positions // n).unique().tolist():
+        here = positions // n == epoch
+        indices[here] = epoch_order(n, schedule.seed, epoch)[positions[here] % n]
+    return indices
 
 
 @lru_cache(maxsize=2)
@@ -127,7 +144,7 @@ def unit(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def advance(run: Run, data: Tensor, schedule: Schedule) -> float:
+def advance(run: Run, data: Tensor, schedule: Schedule, labels: Tensor | None = None) -> float:
     """One step of Adam and of the moving average; the loss."""
     device = next(run.prior.network.parameters()).device
     clean = batch_of(data, schedule, run.step).to(device)
@@ -135,8 +152,10 @@ def advance(run: Run, data: Tensor, schedule: Schedule) -> float:
     noise = torch.randn(clean.shape, generator=generator(schedule.seed, 2, run.step)).to(device)
     input, target = run.prior.target(clean, noise, sigma)
 
-    parameters = list(run.prior.network.parameters())
-    loss = (run.prior.network(input, sigma.log().reshape(-1) / 4) - target).square().mean()
+    network = run.prior.network
+    told = None if labels is None else labels_of(labels, network.classes, schedule, run.step).to(device)
+    parameters = list(network.parameters())
+    loss = (network(input, sigma.log().reshape(-1) / 4, told) - target).square().mean()
     run.optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(parameters, schedule.clip)
@@ -152,15 +171,18 @@ def advance(run: Run, data: Tensor, schedule: Schedule) -> float:
 
 
 @torch.no_grad()
-def held_out_errors(prior: Preconditioned, images: Tensor, seed: int, chunk: int = 250) -> dict[str, float]:
-    """Mean squared denoising error per pixel at each of `HELD_OUT_SIGMAS`, on images (N, C, H, W)."""
+def held_out_errors(
+    prior: Preconditioned, images: Tensor, seed: int, chunk: int = 250, labels: Tensor | None = None
+) -> dict[str, float]:
+    """Mean squared denoising error per pixel at each of `HELD_OUT_SIGMAS`, on images (N, C, H, W), told their labels."""
+    told = [prior] * len(images) if labels is None else [prior.given(part) for part in labels.split(chunk)]
     device = next(prior.parameters()).device
     clean = unit(images)
     errors = {}
     for index, sigma in enumerate(HELD_OUT_SIGMAS):
         noise = torch.randn(clean.shape, generator=generator(seed, 3, index))
-        parts = zip(clean.to(device).split(chunk), noise.to(device).split(chunk), strict=True)
-        total = sum((prior.denoise(x + sigma * z, sigma) - x).square().sum().item() for x, z in parts)
+        parts = zip(clean.to(device).split(chunk), noise.to(device).split(chunk), told, strict=False)
+        total = sum((given.denoise(x + sigma * z, sigma) - x).square().sum().item() for x, z, given in parts)
         errors[f"{sigma:g}"] = total / clean.numel()
     return errors
 
@@ -192,6 +214,8 @@ def fit(
     schedule: Schedule,
     *,
     network: dict | None = None,
+    labels: tuple[Tensor, Tensor] | None = None,
+    first: Preconditioned | None = None,
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     evaluate_seconds: float = 240.0,
@@ -199,46 +223,53 @@ def fit(
 ) -> Run:
     """Train on data (N, C, H, W), resuming what is in the folder `out`, until the schedule ends or an interrupt.
 
-    data, held_out: bytes, or floats in [0, 1]. network: arguments of `UNet`. Writes `checkpoint.safetensors`, at most
+    data, held_out: bytes, or floats in [0, 1]. network: arguments of `UNet`. labels: of both, for a network with
+    classes. first: a prior to start from, as far as it has the weights. Writes `checkpoint.safetensors`, at most
     `checkpoint_seconds` old at any time, and `log.jsonl` (loss, and denoising errors on the held-out images by sigma).
     Returns the run as it stands; its `average` holds the weights to use.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / CHECKPOINT, out / "log.jsonl"
-    run = start(data, schedule, network or {}, device)
+    run = start(data, schedule, network or {}, device, first)
     if checkpoint.exists():
         run.resume(checkpoint)
         keep_log(log, run.step)
 
     begun, already = time.monotonic(), run.seconds
     saved = evaluated = shown = begun
-    first = run.step
+    begin = run.step
     with stop_between_steps() as stopped:
         while not stopped and schedule.progress(run.step * schedule.batch, run.seconds) < 1:
-            run.losses = [*run.losses[-199:], advance(run, data, schedule)]
+            run.losses = [*run.losses[-199:], advance(run, data, schedule, *(labels or ())[:1])]
             now = time.monotonic()
             run.seconds = already + now - begun
             if progress and now - shown > 1:
-                print_progress(run, schedule, (run.step - first) * schedule.batch / (now - begun))
+                print_progress(run, schedule, (run.step - begin) * schedule.batch / (now - begun))
                 shown = now
             if now - evaluated > evaluate_seconds:
-                evaluate(run, schedule, held_out, log)
+                evaluate(run, schedule, held_out, log, *(labels or ())[1:])
                 evaluated = time.monotonic()
             if now - saved > checkpoint_seconds:
                 run.save(checkpoint)
                 saved = now
-        evaluate(run, schedule, held_out, log)
+        evaluate(run, schedule, held_out, log, *(labels or ())[1:])
         run.save(checkpoint)
     run.stopped = bool(stopped)
-    if progress and run.step > first:
-        print_progress(run, schedule, (run.step - first) * schedule.batch / (run.seconds - already))
+    if progress and run.step > begin:
+        print_progress(run, schedule, (run.step - begin) * schedule.batch / (run.seconds - already))
         print(file=sys.stderr)
     return run
 
 
-def start(data: Tensor, schedule: Schedule, network: Mapping[str, object], device: str) -> Run:
-    """A run at its first step: network as the seed draws it, mean and standard deviation as the data have them."""
+def start(
+    data: Tensor,
+    schedule: Schedule,
+    network: Mapping[str, object],
+    device: str,
+    first: Preconditioned | None = None,
+) -> Run:
+    """A run at its first step: weights of `first` or as the seed draws them, mean and std as the data have them."""
     values = data.double() / (255 if data.dtype == torch.uint8 else 1)
     mean, std = values.mean().item(), values.std().item()
     if not (math.isfinite(mean) and std > 0):
@@ -251,21 +282,25 @@ def start(data: Tensor, schedule: Schedule, network: Mapping[str, object], devic
         "sigma_range": schedule.sigma_range,
     }
     prior = store.build(design, seed=schedule.seed)
+    if first is not None:
+        prior.network.load_state_dict(prior.network.state_dict() | first.network.state_dict())
     # Convolutions are a fifth faster with the channels last.
     prior = prior.to(device).to(memory_format=torch.channels_last)
     return Run.start(prior, {"batch": schedule.batch, "seed": schedule.seed})
 
 
-def evaluate(run: Run, schedule: Schedule, held_out: Tensor, log: Path) -> None:
+def evaluate(run: Run, schedule: Schedule, held_out: Tensor, log: Path, labels: Tensor | None = None) -> None:
     """Append a line to the log: where the run is, its recent loss, and the held-out errors of the averaged weights."""
     with run.averaged() as prior:
-        errors = held_out_errors(prior, held_out, schedule.seed)
+        errors = {"held_out": held_out_errors(prior, held_out, schedule.seed)}
+        if labels is not None:
+            errors["held_out_given_labels"] = held_out_errors(prior, held_out, schedule.seed, labels=labels)
     line = {
         "step": run.step,
         "images": run.step * schedule.batch,
         "seconds": round(run.seconds, 1),
         "loss": float(np.mean(run.losses)) if run.losses else None,
-        "held_out": errors,
+        **errors,
     }
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -298,21 +333,33 @@ def train(
     *,
     device: str = "cpu",
     progress: bool = True,
+    conditional: bool = False,
+    first: str | Path = "fashion-28",
     **schedule: Any,
 ) -> Run:
     """Train the prior fashion-28 in the folder `out`, resuming the run that is there; what `inverse train` calls.
 
-    data: folder with Fashion-MNIST (see `fashion_mnist`). schedule: fields of `Schedule`, of which it needs `minutes`
-    or `images`. device: of torch. progress: a line on the standard error. When the run ends, or is interrupted, its
-    averaged weights are in `out/fashion-28.safetensors`, which `priors.load` reads.
+    conditional: train fashion-28-conditional instead, from the weights of the prior `first`, a name or a weights file.
+    data: folder with Fashion-MNIST (see `fashion_mnist`). schedule: fields of `Schedule`, of which it needs `minutes` or `images`. device: of torch.
+    progress: a line on the standard error. When the run ends, or is interrupted, its averaged weights are in `out`, in
+    a file of the prior's name, which `priors.load` reads.
     Raises ValueError for settings that differ from those of the run in `out`, FileNotFoundError without the data.
     """
     plan = Schedule(**schedule)
-    images, _ = fashion_mnist.read("train", data)
-    held_out, _ = fashion_mnist.read("held-out", data)
-    run = fit(images, held_out[:500], out, plan, device=device, progress=progress)
-    export(out, Path(out) / "fashion-28.safetensors")
+    images, labels = fashion_mnist.read("train", data)
+    held_out, held_out_labels = fashion_mnist.read("held-out", data)
+    further: dict[str, Any] = {}
+    if conditional:
+        further["network"] = {"classes": len(fashion_mnist.CLASSES)}
+        further["labels"] = labels, held_out_labels[:500]
+        further["first"] = store.load(first)
+    run = fit(images, held_out[:500], out, plan, device=device, progress=progress, **further)
+    export(out, Path(out) / f"{_name(run.prior)}.safetensors")
     return run
+
+
+def _name(prior: Preconditioned) -> str:
+    return "fashion-28" if prior.network.classes is None else "fashion-28-conditional"
 
 
 def export(out: str | Path, path: str | Path) -> None:
@@ -322,7 +369,7 @@ def export(out: str | Path, path: str | Path) -> None:
         prior,
         path,
         {
-            "name": "fashion-28",
+            "name": _name(prior),
             "data": "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT licence), its 60,000 training images",
             "licence": "BSD-3-Clause",
             "seed": str(about["seed"]),
@@ -342,6 +389,7 @@ def main(arguments: list[str] | None = None) -> int:
     length.add_argument("--minutes", type=float, help="end after so much wall time, over all sittings")
     length.add_argument("--images", type=int, help="end after so many images")
     length.add_argument("--export", metavar="FILE", help="do not train: write the averaged weights of the run to FILE")
+    parser.add_argument("--conditional", action="store_true", help="train fashion-28 further, with labels")
     parser.add_argument("--batch", type=int, default=Schedule.batch, help="images a step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=Schedule.learning_rate, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=Schedule.seed, help="of all random numbers (default: %(default)s)")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 class NoiseEmbedding(nn.Module):
-    """Fourier features of a scalar, then a two-layer network: (B,) -> (B, features)."""
+    """Fourier features of a scalar, then a two-layer network: (B,) -> (B, features), moved by a shift of that shape."""
 
     frequencies: Tensor
 
@@ -28,9 +28,9 @@ class NoiseEmbedding(nn.Module):
         self.register_buffer("frequencies", 2 * math.pi * 2**octaves, persistent=False)
         self.layers = nn.Sequential(nn.Linear(2 * frequencies, features), nn.SiLU(), nn.Linear(features, features))
 
-    def forward(self, noise: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, shift: Tensor | float = 0.0) -> Tensor:
         angles = noise.reshape(-1, 1) * self.frequencies
-        return F.silu(self.layers(torch.cat([angles.sin(), angles.cos()], dim=1)))
+        return F.silu(self.layers(torch.cat([angles.sin(), angles.cos()], dim=1)) + shift)
 
 
 class ResidualBlock(nn.Module):
@@ -89,6 +89,8 @@ class UNet(nn.Module):
     in_channels: C. channels: width of each level, finest first; each level halves the resolution of the one before.
     encoder_blocks, decoder_blocks: residual blocks at each level but the coarsest, which has middle_blocks.
     attention: self-attention at the coarsest level, after its first block. features: size of the noise embedding.
+    classes: of a conditional network, which takes labels (B,) from 0 to classes, the last one, like none at all, for an
+    image of any class; their embedding is added to that of the noise and starts at zero.
     Any second argument that grows slowly with the noise will do; a preconditioned prior passes log(sigma) / 4.
     The output starts at zero. Sizes that do not halve often enough are padded by their edge, and cropped again.
     """
@@ -102,6 +104,7 @@ class UNet(nn.Module):
         decoder_blocks: Sequence[int] = (1, 1),
         attention: bool = True,
         features: int = 128,
+        classes: int | None = None,
     ):
         super().__init__()
         if not len(channels) - 1 == len(encoder_blocks) == len(decoder_blocks):
@@ -118,6 +121,9 @@ class UNet(nn.Module):
             "attention": attention,
             "features": features,
         }
+        if classes is not None:
+            self.config["classes"] = classes
+        self.classes = classes
         steps = list(pairwise(channels))
         self.embedding = NoiseEmbedding(features)
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
@@ -133,18 +139,22 @@ class UNet(nn.Module):
         )
         self.norm_out = group_norm(channels[0])
         self.conv_out = start_at_zero(nn.Conv2d(channels[0], in_channels, 3, padding=1))
+        # The padding row, that of "any class", stays zero.
+        self.labels = (
+            None if classes is None else start_at_zero(nn.Embedding(classes + 1, features, padding_idx=classes))
+        )
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
         multiple = 2 ** len(self.down)
         bottom, right = -height % multiple, -width % multiple
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        return self.same_size(x, noise)[..., :height, :width]
+        return self.same_size(x, noise, labels)[..., :height, :width]
 
-    def same_size(self, x: Tensor, noise: Tensor) -> Tensor:
+    def same_size(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """The network on an image whose height and width halve at every level."""
-        embedding = self.embedding(noise)
+        embedding = self.embedding(noise, 0.0 if labels is None else self.labels(labels))
         hidden = self.conv_in(x)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
@@ -160,12 +170,36 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(hidden)))
 
 
+class Labelled(nn.Module):
+    """A conditional network with its labels filled in, one for all images or one for each: its weights are shared."""
+
+    labels: Tensor
+
+    def __init__(self, network: UNet, labels: int | Tensor):
+        super().__init__()
+        if getattr(network, "classes", None) is None:
+            raise ValueError(f"labels need a network with classes, like fashion-28-conditional's; got {labels}")
+        labels = torch.as_tensor(labels)
+        if labels.is_floating_point() or labels.ndim > 1 or not ((labels >= 0) & (labels <= network.classes)).all():
+            raise ValueError(
+                f"labels must be one whole number or one for each image, from 0 to {network.classes - 1}, or "
+                f"{network.classes} for any class, got {labels.tolist()}"
+            )
+        self.network = network
+        self.register_buffer("labels", labels.long().reshape(-1), persistent=False)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        if len(self.labels) not in (1, len(x)):
+            raise ValueError(f"x must hold as many images as there are labels ({len(self.labels)}), got {len(x)}")
+        return self.network(x, noise, self.labels.expand(len(x)))
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Normalisation over groups of about 16 channels."""
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
 
 
-def start_at_zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+def start_at_zero(layer: nn.Linear | nn.Conv2d | nn.Embedding) -> nn.Linear | nn.Conv2d | nn.Embedding:
     """The same layer with weight and bias set to zero, so that a residual branch begins as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -21,6 +21,8 @@ before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_
 settings = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
 import operators, priors, inverse, inverse.command
 assert before == (random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+import sys
+assert not {"diffusers", "transformers"} & set(sys.modules), "heavy optional parts are imported where they are used"
 assert settings == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
 """
 

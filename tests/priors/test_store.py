@@ -71,7 +71,7 @@ def test_loading_is_silent_and_leaves_random_state_alone(file, capfd):
 
 
 def test_shipped_prior():
-    assert priors.available() == ["fashion-28"]
+    assert priors.available() == ["fashion-28", "fashion-28-conditional"]
     prior = priors.load("fashion-28")
     assert prior.image_shape == (1, 28, 28)
     assert prior.sigma_range == (0.002, 80.0)
@@ -81,11 +81,35 @@ def test_shipped_prior():
     assert (folder / "fashion-28.md").read_text().startswith("# fashion-28")
 
 
-@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2, 0.5])
-def test_shipped_prior_denoises_images_it_has_not_seen(sigma):
+def test_shipped_conditional_prior():
+    prior, plain = priors.load("fashion-28-conditional"), priors.load("fashion-28")
+    assert prior.image_shape == plain.image_shape
+    folder = Path(store.__file__).parent / "weights"
+    assert (folder / "fashion-28-conditional.safetensors").stat().st_size <= 3_000_000
+    assert (folder / "fashion-28-conditional.md").read_text().startswith("# fashion-28-conditional")
+    # 0 ankle boot, 1 pullover, 2 trouser: at sigma = 5 the label says more than the noisy image.
+    images = demo_images()
+    noisy = images + 5 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+
+    def error(labels):
+        given = prior if labels is None else prior.given(torch.tensor(labels))
+        return (given.denoise(noisy, 5.0) - images).square().mean().item()
+
+    assert error([9, 2, 1]) < 0.8 * min(error(None), error([1, 9, 2]), error([2, 1, 9]))
+    torch.testing.assert_close(prior.given(10).denoise(noisy, 5.0), prior.denoise(noisy, 5.0))
+    with pytest.raises(ValueError, match="labels need a network with classes"):
+        plain.given(3)
+
+
+def demo_images():
     folder = Path(priors.__file__).parents[1] / "inverse" / "demo_images"
     images = [np.asarray(Image.open(path), dtype=np.float32) / 255 for path in sorted(folder.glob("*.png"))]
-    clean = torch.from_numpy(np.stack(images))[:, None]
+    return torch.from_numpy(np.stack(images))[:, None]
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2, 0.5])
+def test_shipped_prior_denoises_images_it_has_not_seen(sigma):
+    clean = demo_images()
     prior = priors.load("fashion-28")
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     error = (prior.denoise(clean + sigma * noise, sigma) - clean).square().mean().item()

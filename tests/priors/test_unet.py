@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from priors.unet import UNet
+from priors.unet import Labelled, UNet
 
 
 def random_unet(**options: object) -> UNet:
@@ -87,3 +87,39 @@ def test_config_rebuilds_the_network():
     again.load_state_dict(network.state_dict())
     x, noise = images(1, 1, 8, 8), images(1)
     assert torch.equal(network(x, noise), again(x, noise))
+
+
+def test_labels_say_nothing_at_the_start_nor_does_the_last_one_ever():
+    network, x, noise = random_unet(classes=3), images(4, 1, 8, 8), images(4)
+    labels = torch.tensor([0, 1, 2, 3])
+    without = network(x, noise)
+    with torch.no_grad():
+        network.labels.weight[3] = 0  # as the padding row is kept by training
+    told = network(x, noise, labels)
+    differences = (told - without).flatten(1).abs().amax(1)
+    assert (differences[:3] > 1e-6).all() and differences[3] == 0
+    fresh = UNet(classes=3)
+    assert fresh.labels.weight.abs().max() == 0
+    assert fresh.config["classes"] == 3 and "classes" not in UNet().config
+
+
+def test_labels_filled_in():
+    network, x, noise = random_unet(classes=3), images(2, 1, 8, 8), images(2)
+    torch.testing.assert_close(
+        Labelled(network, torch.tensor([2, 0]))(x, noise), network(x, noise, torch.tensor([2, 0]))
+    )
+    torch.testing.assert_close(Labelled(network, 1)(x, noise), network(x, noise, torch.tensor([1, 1])))
+    assert Labelled(network, 1).network is network
+    with pytest.raises(ValueError, match=r"as many images as there are labels \(3\), got 2"):
+        Labelled(network, torch.tensor([0, 1, 2]))(x, noise)
+
+
+@pytest.mark.parametrize("labels", [4, -1, 0.5, torch.tensor([[0, 1]])])
+def test_labels_that_are_none(labels):
+    with pytest.raises(ValueError, match="labels must be one whole number or one for each image, from 0 to 2, or 3 for"):
+        Labelled(random_unet(classes=3), labels)
+
+
+def test_labels_need_classes():
+    with pytest.raises(ValueError, match="labels need a network with classes, .* got 1"):
+        Labelled(random_unet(), 1)
