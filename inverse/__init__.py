@@ -10,6 +10,7 @@ from .exact import ExactPosterior
 from .langevin import Langevin
 from .mmps import MMPS
 from .posterior import Posterior
+from .predictor_corrector import PredictorCorrector
 from .reconstruct import reconstruct
 from .registry import sampler, samplers
 from .samples import Samples
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidStateError",
     "Langevin",
     "Posterior",
+    "PredictorCorrector",
     "Sampler",
     "Samples",
     "metrics",

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     print("\npriors (--prior NAME, or a weights file)")
     for name in priors.available():
         shape = " x ".join(map(str, priors.load(name).image_shape or ("any size",)))
-        print(f"  {name:20}learned; images {shape} in [0, 1]")
+        print(f"  {name:24}learned; images {shape} in [0, 1]")
     print("\nsamplers (--sampler NAME, settings by --sampler-option)")
     for name in inverse.samplers():
         print(f"  {name:20}{summary(name)}")

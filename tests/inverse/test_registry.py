@@ -19,7 +19,7 @@ def test_unknown_names_and_hyper_parameters_are_refused_with_the_nearest_known_o
 
 
 @pytest.mark.parametrize(("name", "hyper", "message"), [
-    ("langevin", {"likelihood_at": "y"}, 'likelihood_at must be "denoised" or "x"'),
+    ("langevin", {"likelihood_at": "y"}, 'likelihood_at must be "denoised", "denoised-jacobian" or "x"'),
     ("langevin", {"steps": 10, "anneal_steps": 10}, r"anneal_steps must be below steps \(10\)"),
     ("mmps", {"eta": -1}, "eta must be a finite number of at least 0"),
     ("dps", {"sigma_max": 0.1, "sigma_min": 0.2}, "sigma_min must be below sigma_max"),
