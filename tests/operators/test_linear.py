@@ -58,3 +58,14 @@ def test_diagonal_of_an_operator_that_only_weighs_entries(name: str) -> None:
 
 def test_no_diagonal_of_other_operators() -> None:
     assert operators.diagonal(operators.create("blur", (1, 6, 6))) is None
+
+
+def test_a_wrong_adjoint_shows_in_any_dimension() -> None:
+    # A shift the wrong way back: <Ax, Ax> = |x|^2, but <x, A^T A x> is the correlation of x at a shift of 2, near 0.
+    physics = operators.create("denoising", (1, 64, 64))
+    physics.A = lambda x, **_: x.roll(1, -1)
+    physics.A_adjoint = lambda y, **_: y.roll(1, -1)
+    # the correlation over |x|^2 has standard deviation 1/64: below 0.9 only at 6 of them
+    assert operators.check_adjoint(physics, (1, 64, 64)) > 0.9
+    physics.A_adjoint = lambda y, **_: y.roll(-1, -1)
+    assert operators.check_adjoint(physics, (1, 64, 64)) < 1e-6
