@@ -12,6 +12,7 @@ sigma / sqrt(1 + curvature * distance), and the spacing with it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -19,16 +20,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bumps import SPACING, BumpRules, Bumps
 from .charts import draw, lattice
-from .manifolds import Circle, LogDensity, Sphere, Submanifold
+from .manifolds import Circle, InCoordinates, LogDensity, Sphere, Submanifold
 
-SPACING = 0.85
 COARSE = 16
 # Nodes whose weight is below exp(-CUT) of the largest are left out; densities of a wide range get a larger cut.
 CUT = 34.0
-DIRECT = 2**13
+DIRECT = 2**14
 MEMORY = 2**22
+CACHE = 2**18
 DEFAULT_NODES = {1: 256, 2: 64, 3: 32}
+# Of exponents (B, k) of nodes (k, d) or (B, k, d) about x (B, d).
+Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
+Evaluate = Callable[[Reduce, Tensor, Tensor], Tensor]
+# Nodes of a table cost so much less than those that are computed for every x.
+CHEAPER = 6
 
 
 class ChartLaw:
@@ -60,11 +67,7 @@ class ChartLaw:
         values = self.manifold.log_element(u)
         if self.log_density is None:
             return values
-        density = self.log_density(self.manifold.point(u))
-        if not isinstance(density, Tensor) or density.shape != u.shape[:-1]:
-            shape = tuple(density.shape) if isinstance(density, Tensor) else type(density).__name__
-            raise ValueError(f"log_density must map points (..., {self.size}) to a tensor (...), got {shape}")
-        return values + density
+        return values + checked(self.log_density(self.manifold.point(u)), u.shape[:-1], f"points (..., {self.size})")
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, d), float64; the error of the law is below 1e-6 (`priors.charts.draw`)."""
@@ -81,6 +84,14 @@ class ChartLaw:
         return self.manifold.point(u[:, 0])
 
 
+def checked(values: object, shape: torch.Size, domain: str) -> Tensor:
+    """The values of a log_density; ValueError unless they are a tensor of this shape."""
+    if not isinstance(values, Tensor) or values.shape != shape:
+        came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"log_density must map {domain} to a tensor (...), got {came}")
+    return values
+
+
 def _in_parts(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, rows: int) -> Tensor:
     """function(x, sigma) evaluated on `rows` items at a time, to bound the memory."""
     if len(x) <= rows:
@@ -91,10 +102,31 @@ def _in_parts(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Te
 class LatticeLaw(ChartLaw):
     """Smoothed law on a manifold whose chart is periodic in every coordinate (circle, ellipse, torus, their products).
 
-    One lattice covers the chart, as fine as sigma asks for. Where it is large, its nodes near x are found by halving
-    cells and dropping those that are too far away to matter, which is exact also where several parts of the manifold
-    are equally near. x is (B, d) and sigma (B, 1), both float64.
+    One lattice covers the chart, as fine as sigma asks for. Where it is large, it is replaced by a rule about the
+    nearest point if that can be shown to be enough (`priors.bumps`). Else its nodes near x are found by halving cells
+    and dropping those that are too far away to matter, which is exact also where several parts of the manifold are
+    equally near. x is (B, d) and sigma (B, 1), both float64.
     """
+
+    def __init__(self, manifold: Submanifold, log_density: LogDensity | None, nodes: int | None) -> None:
+        super().__init__(manifold, log_density, nodes)
+        self.bumps = BumpRules(manifold, self._slope(), self.nodes) if manifold.dim <= 2 and manifold.reach else None
+
+    def _slope(self) -> float:
+        """Largest slope of log(f J) from node to node, per unit of length; infinite where f is 0."""
+        values = self.node_values.reshape(self.counts)
+        points = self._table(self.counts)[0].reshape(*self.counts, -1)
+        axes = range(self.manifold.dim)
+        lengths = [torch.linalg.vector_norm(points - points.roll(1, i), dim=-1) for i in axes]
+        slopes = torch.stack([(values - values.roll(1, i)).abs() / lengths[i] for i in axes])
+        return float(slopes.square().sum(0).sqrt().nan_to_num(math.inf, math.inf).max())
+
+    def log_values(self, u: Tensor) -> Tensor:
+        density = self.log_density
+        if isinstance(density, InCoordinates) and density.manifold is self.manifold:
+            # A density of coordinates needs neither the point nor the volume element.
+            return checked(density.log_density(u), u.shape[:-1], "coordinates (..., dim)")
+        return super().log_values(u)
 
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
         def reduce(a: Tensor, exponent: Tensor, points: Tensor) -> Tensor:
@@ -108,16 +140,52 @@ class LatticeLaw(ChartLaw):
         total = self._by_fineness(lambda _a, exponent, _points: exponent.logsumexp(1), x, sigma)
         return total - self.log_normaliser - self.size / 2 * (2 * math.pi * sigma[:, 0] ** 2).log()
 
-    def _by_fineness(self, reduce: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor) -> Tensor:
-        """reduce(x, exponents, points) on groups of items that need the same lattice: no item depends on the others."""
+    def _by_fineness(self, reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
+        """reduce(x, exponents, points) on groups of items that need the same nodes: no item depends on the others."""
         with torch.no_grad():
-            wanted = self._counts_wanted(x.detach(), sigma.detach())
-        present, group = wanted.unique(dim=0, return_inverse=True)
-        if len(present) == 1:
-            return self._on_lattice(reduce, x, sigma, present[0].tolist())
-        members = [(group == k).nonzero()[:, 0] for k in range(len(present))]
-        values = [self._on_lattice(reduce, x[i], sigma[i], c.tolist()) for c, i in zip(present, members, strict=True)]
-        return torch.cat(values)[torch.cat(members).argsort()]
+            groups = self._groups(x.detach(), sigma.detach())
+        if len(groups) == 1:
+            return groups[0][1](reduce, x, sigma)
+        values = [evaluate(reduce, x[i], sigma[i]) for i, evaluate in groups]
+        return torch.cat(values)[torch.cat([i for i, _ in groups]).argsort()]
+
+    def _groups(self, x: Tensor, sigma: Tensor) -> list[tuple[Tensor, Evaluate]]:
+        """Indices of items, and how to evaluate them."""
+        rest = torch.arange(len(x), device=x.device)
+        groups: list[tuple[Tensor, Evaluate]] = []
+        if self.bumps is not None:
+            fine = rest[self._nodes_at_least(sigma) > CHEAPER * len(self.bumps.rules[1].xi)]
+            bumps = self.bumps.choose(x[fine], sigma[fine])
+            for k in bumps.rule.unique().tolist():
+                if k >= 0:
+                    chosen = bumps.rule == k
+                    groups.append((fine[chosen], functools.partial(self._about, self.bumps, bumps.of(chosen), k)))
+            left = torch.ones_like(rest, dtype=torch.bool)
+            left[fine[bumps.rule >= 0]] = False
+            rest = rest[left]
+        present, group = self._counts_wanted(x[rest], sigma[rest]).unique(dim=0, return_inverse=True)
+        for k, counts in enumerate(present.tolist()):
+            groups.append((rest[group == k], functools.partial(self._on_lattice, counts)))
+        return groups
+
+    def _nodes_at_least(self, sigma: Tensor) -> Tensor:
+        """Nodes of the lattice of an x on the manifold, (B,)."""
+        return (2 * math.pi * sigma.new_tensor(self.manifold.speeds) / (SPACING * sigma)).clamp_min(COARSE).prod(1)
+
+    def _about(self, rules: BumpRules, bumps: Bumps, k: int, reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
+        """By rule k about the nearest points."""
+
+        def evaluate(a: Tensor, index: Tensor) -> Tensor:
+            with torch.no_grad():
+                u, log_weights = rules.nodes_of(bumps.of(index), k)
+                points, values = self.manifold.point(u), self.log_values(u) + log_weights
+            offset = points - a[:, None]
+            # A product with ones is a sum over a short axis, several times as fast.
+            squares = (offset * offset) @ torch.ones_like(a[0])
+            return reduce(a, values - squares / (2 * sigma[index] ** 2), points)
+
+        rows = max(1, CACHE // (self.size * len(rules.rules[k].xi)))
+        return _in_parts(evaluate, x, torch.arange(len(x), device=x.device), rows)
 
     def _counts_wanted(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Nodes per coordinate (B, dim): enough for sigma and for the density, of the form (16 | 20 | 24 | 28) 2^a."""
@@ -129,9 +197,7 @@ class LatticeLaw(ChartLaw):
         power = 2 ** (wanted / COARSE).log2().floor()
         return (4 * (wanted / (4 * power)).ceil() * power).long()
 
-    def _on_lattice(
-        self, reduce: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, counts: list[int]
-    ) -> Tensor:
+    def _on_lattice(self, counts: list[int], reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
         if math.prod(counts) <= DIRECT:
             points, values = (t.to(x.device) for t in self._table(counts))
 

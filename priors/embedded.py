@@ -37,7 +37,7 @@ class Embedded(Submanifold):
         self.basis = _random_basis(outer, inner, seed) if basis is None else _orthonormal(basis, outer, inner)
         self.center = torch.as_tensor(center, dtype=torch.float64).expand(self.image_shape).reshape(-1).clone()
         self.dim, self.volume, self.curvature = manifold.dim, manifold.volume, manifold.curvature
-        self.axes, self.speeds = manifold.axes, manifold.speeds
+        self.axes, self.speeds, self.reach = manifold.axes, manifold.speeds, manifold.reach
 
     def flatten(self, x: Tensor) -> Tensor:
         """(..., *image_shape) to (..., d)."""

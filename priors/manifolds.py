@@ -55,7 +55,7 @@ class Sphere(Submanifold):
         self.radius = positive("radius", radius)
         self.image_shape = (self.dim + 1,)
         self.volume = 2 * math.exp((n + 1) / 2 * math.log(math.pi) - math.lgamma((n + 1) / 2)) * self.radius**n
-        self.curvature = 1 / self.radius
+        self.curvature, self.reach = 1 / self.radius, self.radius
         if n == 1:
             self.axes, self.speeds = (ANGLE,), (self.radius,)
         elif n == 2:
@@ -135,10 +135,11 @@ class Ellipse(Submanifold):
         small, large = sorted((self.a, self.b))
         self.volume = 4 * large * float(ellipe(1 - (small / large) ** 2))
         self.curvature = large / small**2
+        self.reach = 1 / self.curvature
         self.speeds = (large,)
 
     def _parameter(self, x: Tensor) -> Tensor:
-        """Parameter t of the nearest point, (...), by bisection of the stationarity condition in one quadrant."""
+        """Parameter t of the nearest point, (...), from the stationarity condition in one quadrant."""
         a, b = self.a, self.b
         px, py = x[..., 0].abs(), x[..., 1].abs()
 
@@ -148,11 +149,19 @@ class Ellipse(Submanifold):
 
         with torch.no_grad():
             low, high = torch.zeros_like(px), torch.full_like(px, math.pi / 2)
-            for _ in range(54):
-                middle = (low + high) / 2
-                rising = slope(middle) > 0
-                low, high = torch.where(rising, low, middle), torch.where(rising, middle, high)
             t = (low + high) / 2
+            for _ in range(54):
+                sin, cos = t.sin(), t.cos()
+                down = (b * b - a * a) * sin * cos + a * px * sin - b * py * cos
+                bend = (b * b - a * a) * (cos * cos - sin * sin) + a * px * cos + b * py * sin
+                low, high = torch.where(down > 0, low, t), torch.where(down > 0, t, high)
+                step = t - down / bend
+                # Newton's step where it stays between the bounds, else half-way between them.
+                step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+                done = float((step - t).abs().amax()) < 1e-15 if t.numel() else True
+                t = step
+                if done:
+                    break
             bend = (b * b - a * a) * (2 * t).cos() + a * px * t.cos() + b * py * t.sin()
         if x.requires_grad:
             # One Newton step leaves the value and gives the derivative (implicit function theorem).
@@ -203,6 +212,7 @@ class Torus(Submanifold):
             raise ValueError(f"minor must be below major ({self.major:g}) for an embedded torus, got {self.minor:g}")
         self.volume = 4 * math.pi**2 * self.major * self.minor
         self.curvature = max(1 / self.minor, 1 / (self.major - self.minor))
+        self.reach = 1 / self.curvature
         self.speeds = (self.major + self.minor, self.minor)
 
     def _from_tube(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -261,6 +271,7 @@ class Product(Submanifold):
         self.image_shape = (sum(self.sizes),)
         self.volume = math.prod(m.volume for m in factors)
         self.curvature = max(m.curvature for m in factors)
+        self.reach = min(m.reach for m in factors)
         if all(m.axes for m in factors):
             self.axes = tuple(axis for m in factors for axis in m.axes)
         if all(m.speeds for m in factors):

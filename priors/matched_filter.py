@@ -8,7 +8,8 @@ and D(x, sigma) = E[t(u) | x] is had from E exp(i <k, u>). Both sums over a latt
 other. With n nodes along an axis the trapezoid rule is off by a relative 2 exp(phi(s) / sigma^2 - n s) at most, for
 every s > 0, phi(s) = sum_k |c_k| (cosh(k s) - 1): the integrand moved by i s into the complex plane, Trefethen and
 Weideman 2014, Theorem 3.2. The least n that makes this small is taken for every x; nodes whose weight cannot matter are
-left out, box by box, by a bound on g.
+left out, box by box, by a bound on g. What enters is the integral of exp(Re g(u + i s) / sigma^2) over that of
+exp(g(u) / sigma^2), which exp(phi) bounds by absolute values. Where sigma is large the ratio itself is summed up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chart_laws import ChartLaw
+from .chart_laws import ChartLaw, checked
+from .charts import lattice
 from .manifolds import InCoordinates, LogDensity
 from .phase_torus import PhaseTorus
 
@@ -28,7 +30,12 @@ RULE = 24.0
 CUT = 24.0
 # A bound on g may be this share of CUT sigma^2 above what it bounds.
 SLACK = 0.1
+# Where the bound by absolute values asks for so many times the nodes that the density does, and sigma is so large, over
+# the largest speed of the chart, that the lattice is right to MARGIN in the logarithm, the integrals are summed up.
+FEW, SHARP, MARGIN, FAR = 2, 0.14, 1.0, 2.5
 CELLS = 16
+# Small lattices have numbers of nodes divisible by STEP; of those up to WHOLE nodes all are evaluated, needed or not.
+STEP, WHOLE = 8, 2**13
 # Nodes along the sides of a box that is evaluated at once, and nodes of all such boxes together, to stay in the cache.
 SIDE = 128
 PART = 2**17
@@ -67,6 +74,7 @@ class MatchedFilterLaw(ChartLaw):
 
     def __init__(self, manifold: PhaseTorus, log_density: LogDensity | None, nodes: int | None) -> None:
         super().__init__(manifold, log_density, nodes)
+        self._small, self._starts = self.node_values.new_empty(0), dict[int, int]()
         self.highest = float(self.node_values.max())
         # Shifts into the complex plane that are tried, and what they cost a wave of each frequency.
         self.shifts = torch.logspace(-5, 0.7, 64, dtype=torch.float64)
@@ -79,11 +87,7 @@ class MatchedFilterLaw(ChartLaw):
         density = self.log_density
         if not (isinstance(density, InCoordinates) and density.manifold is self.manifold):
             return super().log_values(u)
-        values = density.log_density(u)
-        if not isinstance(values, Tensor) or values.shape != u.shape[:-1]:
-            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(f"log_density must map coordinates (..., 2) to a tensor (...), got {shape}")
-        return values
+        return checked(density.log_density(u), u.shape[:-1], "coordinates (..., 2)")
 
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
         return torch.cat([self._displacement(a, s) for a, s in zip(x.split(ITEMS), sigma.split(ITEMS), strict=True)])
@@ -171,14 +175,24 @@ class MatchedFilterLaw(ChartLaw):
         cell = (2 * math.pi / counts).log().sum(1)[:, None, None]
         if self.log_density is None:
             return self.node_values[0].to(index.device) + cell
-        if bool((counts == self.nodes).all()):
-            table = self.node_values.to(index.device).reshape(self.nodes, self.nodes)
-            return table[one.long()[:, :, None], two.long()[:, None]] + cell
+        if bool((counts <= SIDE).all()):
+            table, start = self._table_of(counts)
+            rows = start[:, None] + one.long() * counts[:, 1:].long()
+            return table[rows[:, :, None] + two.long()[:, None]] + cell
         first, second = (2 * math.pi * v / counts[:, i, None] for i, v in enumerate((one, two)))
         shape = (*one.shape, two.shape[1])
         # One coordinate after the other in memory, which densities go through faster than pair by pair.
         u = torch.stack([first[:, :, None].expand(shape), second[:, None].expand(shape)]).movedim(0, -1)
         return self.log_values(u) + cell
+
+    def _table_of(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """log(f J) on small lattices, one after the other, and where those of counts (P, 2) start, (P,)."""
+        keys, which = (counts[:, 0] * 2 * SIDE + counts[:, 1]).long().unique(return_inverse=True)
+        for key in set(keys.tolist()) - self._starts.keys():
+            u, _ = lattice(self.manifold.axes, divmod(key, 2 * SIDE))
+            self._starts[key] = len(self._small)
+            self._small = torch.cat([self._small, self.log_values(u).detach()])
+        return self._small.to(counts.device), counts.new_tensor([self._starts[k] for k in keys.tolist()]).long()[which]
 
     def _plan(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, _Boxes]:
         """Nodes per period (B, 2) for each x, and the boxes outside of which none of them matters."""
@@ -195,11 +209,31 @@ class MatchedFilterLaw(ChartLaw):
         sizes = torch.stack([coefficients.abs() @ self.same[:, i].to(sigma) for i in (0, 1)], dim=1)
         growth, shifts = self.growth.to(sigma), self.shifts.to(sigma)
         needed = ((sizes @ growth / sigma[:, :, None] ** 2 + RULE) / shifts).amin(-1)
-        return (needed + self.manifold.cutoff).ceil().clamp_min(self.nodes)
+        many = (needed.prod(1) > FEW * self.nodes**2) & (sigma[:, 0] > SHARP / max(self.manifold.speeds))
+        if bool(many.any()):
+            needed[many] = needed[many].minimum(self._counts_by_integrals(coefficients[many], sigma[many]))
+        needed = (needed + self.manifold.cutoff).ceil().clamp_min(self.nodes)
+        # Few different small lattices, on which the density is evaluated once.
+        return ((needed / STEP).ceil() * STEP).where((needed <= SIDE - STEP).all(1, keepdim=True), needed)
+
+    def _counts_by_integrals(self, coefficients: Tensor, sigma: Tensor) -> Tensor:
+        """Nodes per period (B, 2), by the integrals on the lattice of `fineness`.
+
+        s is the best one for a point of the torus, and no more than noise in the highest waves allows.
+        """
+        counts = []
+        own = (self.manifold.correlation_on_lattice(coefficients).flatten(1) / sigma**2).logsumexp(1, keepdim=True)
+        for axis in (0, 1):
+            speed = float(self.manifold.metric[axis, axis]) ** 0.5
+            shift = (math.sqrt(2 * RULE) / speed * sigma).clamp_max(FAR / self.manifold.cutoff)
+            moved = (self.manifold.frequencies[:, axis].to(sigma) * shift).cosh() * coefficients
+            values = self.manifold.correlation_on_lattice(moved).flatten(1) / sigma**2
+            counts.append((values.logsumexp(1, keepdim=True) - own + RULE + MARGIN) / shift)
+        return torch.cat(counts, dim=1)
 
     def _relevant(self, coefficients: Tensor, sigma: Tensor, counts: Tensor) -> _Boxes:
         """Boxes that hold all u with g(u) above its maximum less a cut of order sigma^2; small ones, in few rounds."""
-        if bool((counts <= self.nodes).all()):
+        if bool((counts.prod(1) <= WHOLE).all()):
             item = torch.arange(len(sigma), device=sigma.device)
             return _Boxes(item, sigma.new_full((len(sigma), 2), -0.5), sigma.new_full((len(sigma), 2), 0.5))
         rise = self.manifold.rise(coefficients)

@@ -25,7 +25,8 @@ class Submanifold:
     """A compact submanifold of R^d without boundary.
 
     dim: dimension n. image_shape: shape of a point, (d,) or (C, H, W). volume: n-dimensional. curvature: largest
-    absolute principal curvature, the reciprocal of a length below which the manifold looks flat.
+    absolute principal curvature, the reciprocal of a length below which the manifold looks flat. reach: every point
+    that is nearer than this has one nearest point on the manifold; 0 where it is not known.
     axes: coordinates of the chart, empty where there is none. speeds: for charts that are periodic in every coordinate,
     numbers c_i such that |point(u) - point(v)|^2 <= sum_i c_i^2 (u_i - v_i)^2.
     """
@@ -34,6 +35,7 @@ class Submanifold:
     image_shape: tuple[int, ...]
     volume: float
     curvature: float
+    reach: float = 0.0
     axes: tuple[Axis, ...] = ()
     speeds: tuple[float, ...] = ()
 
