@@ -83,9 +83,9 @@ class Run:
         about, tensors = read(path)
         needed = json.loads(json.dumps({**self.settings, "network": self.prior.network.config}))
         for name, value in needed.items():
-            if about[name] != value:
+            if about.get(name) != value:
                 raise ValueError(
-                    f"out must be a new folder for a run with {name} {value}: {path} was made with {about[name]}"
+                    f"out must be a new folder for a run with {name} {value}: {path} was made with {about.get(name)}"
                 )
         for name, parameter in self.prior.network.named_parameters():
             parameter.data.copy_(tensors[f"network.{name}"])

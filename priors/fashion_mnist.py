@@ -15,6 +15,7 @@ from torch import Tensor
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+ABOUT = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT licence), its 60,000 training images"
 PREFIXES = {"train": "train", "held-out": "t10k"}
 
 

@@ -45,6 +45,16 @@ class Preconditioned(Prior):
         low, high = sigma_range
         self.sigma_range = (float(low), float(high))
 
+    def check_shape(self, x: Tensor) -> None:
+        """Raise ValueError unless x is (B, *image_shape), or for any size has channels that the network knows."""
+        channels = getattr(self.network, "image_channels", None)
+        if self.image_shape is None and channels and (x.ndim != 4 or x.shape[1] not in channels):
+            raise ValueError(
+                f"x must have shape (B, C, H, W) with C {' or '.join(map(str, channels))} for this prior, "
+                f"got {tuple(x.shape)}"
+            )
+        super().check_shape(x)
+
     def radius(self, image_shape: tuple[int, ...]) -> float:
         """Root mean square distance of the training data from their mean, in units of the data."""
         return self.std * math.prod(image_shape) ** 0.5

@@ -13,6 +13,10 @@ prior is trained further into a conditional one, which is told the class of some
 the prior of all of them too (Ho and Salimans 2022, Algorithm 1):
 
     python -m priors.training --conditional --out runs/conditional --images 128000 --learning-rate 1e-3
+
+The prior of photographs of any size learns from crops; reading the photographs needs Pillow too:
+
+    python -m priors.training --photographs --out runs/photo --minutes 600
 """
 
 from __future__ import annotations
@@ -23,10 +27,9 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import fashion_mnist, store
+from . import fashion_mnist, photographs, store
 from .checkpoint import Run, averaged_prior
+from .data_sets import Ahead, DataSet, Images, chosen, generator, unit
 from .preconditioned import Preconditioned
 
 HELD_OUT_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -46,7 +50,8 @@ CHECKPOINT = "checkpoint.safetensors"
 class Schedule:
     """How a run goes. It ends after `images` images, or else after `minutes` of wall time summed over its sittings.
 
-    learning_rate: its peak, after a linear rise over `warm_up` images; then a cosine to zero at the end.
+    learning_rate: its peak, after a linear rise over `warm_up` images, or over the fraction warm_up_share of the run
+    where that is shorter; then a cosine to zero at the end.
     half_life: of the moving average of the weights, as a fraction of the images seen so far.
     sigma_median, sigma_spread: the log-normal law of noise levels (EDM's, scaled to a data std of 0.35).
     uniform: the fraction of each batch whose noise is log-uniform over sigma_range instead.
@@ -58,6 +63,7 @@ class Schedule:
     batch: int = 64
     learning_rate: float = 1.5e-3
     warm_up: int = 30_000
+    warm_up_share: float = math.inf
     half_life: float = 0.04
     sigma_median: float = 0.2
     sigma_spread: float = 1.3
@@ -83,17 +89,12 @@ class Schedule:
 
     def rate(self, images: int, progress: float) -> float:
         """Learning rate of the step that follows `images` images."""
-        rise = min(1.0, (images + self.batch) / self.warm_up)
+        rise = min(1.0, max((images + self.batch) / self.warm_up, progress / self.warm_up_share))
         return self.learning_rate * rise * (1 + math.cos(math.pi * progress)) / 2
 
     def keep(self, images: int) -> float:
         """Weight of the old value in the moving average of the weights, for the step that ends at `images` images."""
         return 0.5 ** (self.batch / max(self.half_life * images, self.batch))
-
-
-def generator(*key: int) -> torch.Generator:
-    """Random numbers that are a function of the key, (seed, what for, index)."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def noise_levels(schedule: Schedule, step: int) -> Tensor:
@@ -112,42 +113,16 @@ def noise_levels(schedule: Schedule, step: int) -> Tensor:
     return log_sigma.exp().clamp(*schedule.sigma_range)
 
 
-def batch_of(data: Tensor, schedule: Schedule, step: int) -> Tensor:
-    """Images (batch, C, H, W) in [0, 1] of this step: every epoch is a new permutation of the data."""
-    return unit(data[chosen(len(data), schedule, step)])
-
-
 def labels_of(labels: Tensor, none: int, schedule: Schedule, step: int) -> Tensor:
     """Labels (batch,) of the images of this step, some of them replaced by `none`."""
     dropped = torch.rand(schedule.batch, generator=generator(schedule.seed, 4, step)) < schedule.label_dropout
-    return labels[chosen(len(labels), schedule, step)].masked_fill(dropped, none)
+    return labels[chosen(len(labels), schedule.batch, schedule.seed, step)].masked_fill(dropped, none)
 
 
-def chosen(n: int, schedule: Schedule, step: int) -> Tensor:
-    """Which of n images are in the batch of this step, (batch,)."""
-    positions = torch.arange(step * schedule.batch, (step + 1) * schedule.batch)
-    indices = torch.empty_like(positions)
-    for epoch in (positions // n).unique().tolist():
-        here = positions // n == epoch
-        indices[here] = epoch_order(n, schedule.seed, epoch)[positions[here] % n]
-    return indices
-
-
-@lru_cache(maxsize=2)
-def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The permutation of n images in that epoch."""
-    return torch.randperm(n, generator=generator(seed, 0, epoch))
-
-
-def unit(images: Tensor) -> Tensor:
-    """Bytes as float32 in [0, 1]; floats as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def advance(run: Run, data: Tensor, schedule: Schedule, labels: Tensor | None = None) -> float:
+def advance(run: Run, data: DataSet, schedule: Schedule, labels: Tensor | None = None) -> float:
     """One step of Adam and of the moving average; the loss."""
     device = next(run.prior.network.parameters()).device
-    clean = batch_of(data, schedule, run.step).to(device)
+    clean = data.batch(schedule.batch, schedule.seed, run.step).to(device)
     sigma = noise_levels(schedule, run.step).to(device).reshape(-1, 1, 1, 1)
     noise = torch.randn(clean.shape, generator=generator(schedule.seed, 2, run.step)).to(device)
     input, target = run.prior.target(clean, noise, sigma)
@@ -174,7 +149,7 @@ def advance(run: Run, data: Tensor, schedule: Schedule, labels: Tensor | None = 
 def held_out_errors(
     prior: Preconditioned, images: Tensor, seed: int, chunk: int = 250, labels: Tensor | None = None
 ) -> dict[str, float]:
-    """Mean squared denoising error per pixel at each of `HELD_OUT_SIGMAS`, on images (N, C, H, W), told their labels."""
+    """Mean squared denoising error per pixel at each of `HELD_OUT_SIGMAS`; images (N, C, H, W), labels (N,) or none."""
     told = [prior] * len(images) if labels is None else [prior.given(part) for part in labels.split(chunk)]
     device = next(prior.parameters()).device
     clean = unit(images)
@@ -208,30 +183,37 @@ def stop_between_steps() -> Iterator[list[int]]:
 
 
 def fit(
-    data: Tensor,
-    held_out: Tensor,
+    data: Tensor | DataSet,
+    held_out: Tensor | Mapping[str, Tensor],
     out: str | Path,
     schedule: Schedule,
     *,
-    network: dict | None = None,
+    network: Mapping[str, object] | None = None,
     labels: tuple[Tensor, Tensor] | None = None,
     first: Preconditioned | None = None,
+    settings: Mapping[str, object] | None = None,
+    look: Callable[[Preconditioned, int], object] | None = None,
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     evaluate_seconds: float = 240.0,
     progress: bool = True,
 ) -> Run:
-    """Train on data (N, C, H, W), resuming what is in the folder `out`, until the schedule ends or an interrupt.
+    """Train on data, resuming what is in the folder `out`, until the schedule ends or an interrupt.
 
-    data, held_out: bytes, or floats in [0, 1]. network: arguments of `UNet`. labels: of both, for a network with
-    classes. first: a prior to start from, as far as it has the weights. Writes `checkpoint.safetensors`, at most
-    `checkpoint_seconds` old at any time, and `log.jsonl` (loss, and denoising errors on the held-out images by sigma).
-    Returns the run as it stands; its `average` holds the weights to use.
+    data: images (N, C, H, W) or a data set. held_out: images, or several sets of them under their names in the log.
+    Both: bytes, or floats in [0, 1]. network: arguments of `UNet`. labels: of both, for a network with classes.
+    first: a prior to start from, as far as it has the weights. settings: what else must be the same for a run to be
+    resumed, such as which images they are. look: is shown the averaged prior and the step whenever errors are measured.
+    Writes `checkpoint.safetensors`, at most `checkpoint_seconds` old at any time, and `log.jsonl` (loss, and denoising
+    errors on the held-out images by sigma). Returns the run as it stands; its `average` holds the weights to use.
     """
+    data = Images(data) if isinstance(data, Tensor) else data
+    held_out = {"held_out": held_out} if isinstance(held_out, Tensor) else held_out
+    labels_shown, labels_held_out = labels or (None, None)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / CHECKPOINT, out / "log.jsonl"
-    run = start(data, schedule, network or {}, device, first)
+    run = start(data, schedule, network or {}, device, first, settings)
     if checkpoint.exists():
         run.resume(checkpoint)
         keep_log(log, run.step)
@@ -241,19 +223,19 @@ def fit(
     begin = run.step
     with stop_between_steps() as stopped:
         while not stopped and schedule.progress(run.step * schedule.batch, run.seconds) < 1:
-            run.losses = [*run.losses[-199:], advance(run, data, schedule, *(labels or ())[:1])]
+            run.losses = [*run.losses[-199:], advance(run, data, schedule, labels_shown)]
             now = time.monotonic()
             run.seconds = already + now - begun
             if progress and now - shown > 1:
                 print_progress(run, schedule, (run.step - begin) * schedule.batch / (now - begun))
                 shown = now
             if now - evaluated > evaluate_seconds:
-                evaluate(run, schedule, held_out, log, *(labels or ())[1:])
+                evaluate(run, schedule, held_out, log, labels_held_out, look)
                 evaluated = time.monotonic()
             if now - saved > checkpoint_seconds:
                 run.save(checkpoint)
                 saved = now
-        evaluate(run, schedule, held_out, log, *(labels or ())[1:])
+        evaluate(run, schedule, held_out, log, labels_held_out, look)
         run.save(checkpoint)
     run.stopped = bool(stopped)
     if progress and run.step > begin:
@@ -263,22 +245,22 @@ def fit(
 
 
 def start(
-    data: Tensor,
+    data: DataSet,
     schedule: Schedule,
     network: Mapping[str, object],
     device: str,
     first: Preconditioned | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Run:
     """A run at its first step: weights of `first` or as the seed draws them, mean and std as the data have them."""
-    values = data.double() / (255 if data.dtype == torch.uint8 else 1)
-    mean, std = values.mean().item(), values.std().item()
+    mean, std = data.moments()
     if not (math.isfinite(mean) and std > 0):
         raise ValueError(f"data must be finite and vary, got images of mean {mean:g} and standard deviation {std:g}")
     design = {
-        "network": {"in_channels": data.shape[1], **network},
+        "network": {"in_channels": data.channels, **network},
         "mean": mean,
         "std": std,
-        "image_shape": data.shape[1:],
+        "image_shape": data.image_shape,
         "sigma_range": schedule.sigma_range,
     }
     prior = store.build(design, seed=schedule.seed)
@@ -286,15 +268,25 @@ def start(
         prior.network.load_state_dict(prior.network.state_dict() | first.network.state_dict())
     # Convolutions are a fifth faster with the channels last.
     prior = prior.to(device).to(memory_format=torch.channels_last)
-    return Run.start(prior, {"batch": schedule.batch, "seed": schedule.seed})
+    return Run.start(prior, {"batch": schedule.batch, "seed": schedule.seed, **(settings or {})})
 
 
-def evaluate(run: Run, schedule: Schedule, held_out: Tensor, log: Path, labels: Tensor | None = None) -> None:
+def evaluate(
+    run: Run,
+    schedule: Schedule,
+    held_out: Mapping[str, Tensor],
+    log: Path,
+    labels: Tensor | None = None,
+    look: Callable[[Preconditioned, int], object] | None = None,
+) -> None:
     """Append a line to the log: where the run is, its recent loss, and the held-out errors of the averaged weights."""
     with run.averaged() as prior:
-        errors = {"held_out": held_out_errors(prior, held_out, schedule.seed)}
+        errors = {name: held_out_errors(prior, images, schedule.seed) for name, images in held_out.items()}
         if labels is not None:
-            errors["held_out_given_labels"] = held_out_errors(prior, held_out, schedule.seed, labels=labels)
+            told = held_out_errors(prior, held_out["held_out"], schedule.seed, labels=labels)
+            errors["held_out_given_labels"] = told
+        if look is not None:
+            look(prior, run.step)
     line = {
         "step": run.step,
         "images": run.step * schedule.batch,
@@ -329,69 +321,84 @@ def print_progress(run: Run, schedule: Schedule, rate: float) -> None:
 
 def train(
     out: str | Path,
-    data: str | Path = fashion_mnist.FOLDER,
+    data: str | Path | None = None,
     *,
     device: str = "cpu",
     progress: bool = True,
     conditional: bool = False,
+    photo: bool = False,
+    look: Callable[[Preconditioned, int], object] | None = None,
     first: str | Path = "fashion-28",
     **schedule: Any,
 ) -> Run:
     """Train the prior fashion-28 in the folder `out`, resuming the run that is there; what `inverse train` calls.
 
     conditional: train fashion-28-conditional instead, from the weights of the prior `first`, a name or a weights file.
-    data: folder with Fashion-MNIST (see `fashion_mnist`). schedule: fields of `Schedule`, of which it needs `minutes` or `images`. device: of torch.
-    progress: a line on the standard error. When the run ends, or is interrupted, its averaged weights are in `out`, in
-    a file of the prior's name, which `priors.load` reads.
+    photo: train the prior of photographs instead. data: folder with Fashion-MNIST (see `fashion_mnist`), or that of the
+    photographs (see `photographs`); None: where their packages put them. schedule: fields of `Schedule`, of which it
+    needs `minutes` or `images`. device: of torch. progress: a line on the standard error. look: see `fit`.
+    When the run ends, or is interrupted, its averaged weights are in `out`, in a file of the prior's name, which
+    `priors.load` reads.
     Raises ValueError for settings that differ from those of the run in `out`, FileNotFoundError without the data.
     """
-    plan = Schedule(**schedule)
-    images, labels = fashion_mnist.read("train", data)
-    held_out, held_out_labels = fashion_mnist.read("held-out", data)
-    further: dict[str, Any] = {}
-    if conditional:
-        further["network"] = {"classes": len(fashion_mnist.CLASSES)}
-        further["labels"] = labels, held_out_labels[:500]
-        further["first"] = store.load(first)
-    run = fit(images, held_out[:500], out, plan, device=device, progress=progress, **further)
+    schedule = {name: value for name, value in schedule.items() if value is not None}
+    options: dict[str, Any] = {"device": device, "progress": progress, "look": look}
+    if photo:
+        plan = Schedule(**{**photographs.SCHEDULE, **schedule})
+        crops, others = (photographs.crops(split, data or photographs.FOLDER) for split in ("train", "held-out"))
+        held_out = photographs.held_out_crops(others)
+        run = fit(Ahead(crops), held_out, out, plan, network=photographs.NETWORK, **options)
+    else:
+        plan = Schedule(**schedule)
+        images, labels = fashion_mnist.read("train", data or fashion_mnist.FOLDER)
+        shown, shown_labels = (part[:500] for part in fashion_mnist.read("held-out", data or fashion_mnist.FOLDER))
+        if conditional:
+            options["network"] = {"classes": len(fashion_mnist.CLASSES)}
+            options["labels"] = labels, shown_labels
+            options["first"] = store.load(first)
+        run = fit(images, shown, out, plan, **options)
     export(out, Path(out) / f"{_name(run.prior)}.safetensors")
     return run
 
 
 def _name(prior: Preconditioned) -> str:
+    if prior.image_shape is None:
+        return "photo"
     return "fashion-28" if prior.network.classes is None else "fashion-28-conditional"
 
 
 def export(out: str | Path, path: str | Path) -> None:
     """Write the averaged weights of the run in the folder `out` to a weights file for `priors.load`."""
     prior, about = averaged_prior(Path(out) / CHECKPOINT)
-    store.save(
-        prior,
-        path,
-        {
-            "name": _name(prior),
-            "data": "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT licence), its 60,000 training images",
-            "licence": "BSD-3-Clause",
-            "seed": str(about["seed"]),
-            "images_seen": str(about["step"] * about["batch"]),
-            "steps": str(about["step"]),
-            "training_seconds": f"{about['seconds']:.0f}",
-        },
-    )
+    name = _name(prior)
+    data = photographs.ABOUT if name == "photo" else fashion_mnist.ABOUT
+    store.save(prior, path, {"name": name, "data": data, "licence": "BSD-3-Clause", **history(about)})
+
+
+def history(about: Mapping[str, Any]) -> dict[str, str]:
+    """What the header of a weights file tells of its training. about: the description of the checkpoint."""
+    return {
+        "seed": str(about["seed"]),
+        "images_seen": str(about["step"] * about["batch"]),
+        "steps": str(about["step"]),
+        "training_seconds": f"{about['seconds']:.0f}",
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command `python -m priors.training`; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m priors.training", description="Train the prior fashion-28.")
     parser.add_argument("--out", required=True, help="folder of the run; a run that is there is resumed")
-    parser.add_argument("--data", default=fashion_mnist.FOLDER, help="folder with Fashion-MNIST (default: %(default)s)")
+    parser.add_argument("--data", help="folder with Fashion-MNIST or the photographs (default: where Debian has them)")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="end after so much wall time, over all sittings")
     length.add_argument("--images", type=int, help="end after so many images")
     length.add_argument("--export", metavar="FILE", help="do not train: write the averaged weights of the run to FILE")
-    parser.add_argument("--conditional", action="store_true", help="train fashion-28 further, with labels")
-    parser.add_argument("--batch", type=int, default=Schedule.batch, help="images a step (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=Schedule.learning_rate, help="(default: %(default)s)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--conditional", action="store_true", help="train fashion-28 further, with labels")
+    kind.add_argument("--photographs", action="store_true", dest="photo", help="train the prior of photographs")
+    parser.add_argument("--batch", type=int, help="images a step (default: that of the prior)")
+    parser.add_argument("--learning-rate", type=float, help="its peak (default: that of the prior)")
     parser.add_argument("--seed", type=int, default=Schedule.seed, help="of all random numbers (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="of torch, such as cuda (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's own choice)")

@@ -2,13 +2,14 @@
 
 Residual blocks with group normalisation, modulated by an embedding of the noise level, over a few resolutions, as in
 Ho et al. 2020 (DDPM) and Karras et al. 2022 (EDM), made thin: the finest level is narrow, the coarse levels carry the
-weights, and the skip connections add instead of concatenating. Without attention it is fully convolutional.
+weights, and the skip connections add instead of concatenating. Without attention it is fully convolutional, and with
+`local` normalisation too what it says of a pixel depends on a neighbourhood alone, whatever the size of the image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -36,11 +37,12 @@ class NoiseEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(silu(modulated norm(conv(silu(norm(x)))))), the second convolution starting at zero."""
 
-    def __init__(self, channels: int, features: int):
+    def __init__(self, channels: int, features: int, local: bool = False):
         super().__init__()
-        self.norm1 = group_norm(channels)
+        norm = PixelNorm if local else group_norm
+        self.norm1 = norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = group_norm(channels)
+        self.norm2 = norm(channels)
         self.modulation = start_at_zero(nn.Linear(features, 2 * channels))
         self.conv2 = start_at_zero(nn.Conv2d(channels, channels, 3, padding=1))
 
@@ -54,13 +56,20 @@ class ResidualBlock(nn.Module):
 class Stack(nn.ModuleList):
     """Residual blocks of one width, one after the other."""
 
-    def __init__(self, count: int, channels: int, features: int):
-        super().__init__(ResidualBlock(channels, features) for _ in range(count))
+    def __init__(self, count: int, channels: int, features: int, local: bool = False):
+        super().__init__(ResidualBlock(channels, features, local) for _ in range(count))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self:
             x = block(x, embedding)
         return x
+
+
+class PixelNorm(nn.LayerNorm):
+    """Normalisation over the channels of each pixel alone, with a learned scale and shift, (B, C, H, W) -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class SelfAttention(nn.Module):
@@ -86,18 +95,20 @@ class SelfAttention(nn.Module):
 class UNet(nn.Module):
     """Image and noise level to image: (B, C, H, W), (B,) -> (B, C, H, W), for any height and width.
 
-    in_channels: C. channels: width of each level, finest first; each level halves the resolution of the one before.
+    in_channels: C, or all C that an image may have: each has its own first and last layer, the rest is shared.
+    channels: width of each level, finest first; each level halves the resolution of the one before.
     encoder_blocks, decoder_blocks: residual blocks at each level but the coarsest, which has middle_blocks.
     attention: self-attention at the coarsest level, after its first block. features: size of the noise embedding.
     classes: of a conditional network, which takes labels (B,) from 0 to classes, the last one, like none at all, for an
-    image of any class; their embedding is added to that of the noise and starts at zero.
+    image of any class; their embedding is added to that of the noise and starts at zero. local: normalise over each
+    pixel instead of the image, for images of any size.
     Any second argument that grows slowly with the noise will do; a preconditioned prior passes log(sigma) / 4.
     The output starts at zero. Sizes that do not halve often enough are padded by their edge, and cropped again.
     """
 
     def __init__(
         self,
-        in_channels: int = 1,
+        in_channels: int | Sequence[int] = 1,
         channels: Sequence[int] = (16, 48, 96),
         encoder_blocks: Sequence[int] = (0, 1),
         middle_blocks: int = 2,
@@ -105,6 +116,7 @@ class UNet(nn.Module):
         attention: bool = True,
         features: int = 128,
         classes: int | None = None,
+        local: bool = False,
     ):
         super().__init__()
         if not len(channels) - 1 == len(encoder_blocks) == len(decoder_blocks):
@@ -113,7 +125,7 @@ class UNet(nn.Module):
                 f"the coarsest, got {len(encoder_blocks)} and {len(decoder_blocks)}"
             )
         self.config = {
-            "in_channels": in_channels,
+            "in_channels": in_channels if isinstance(in_channels, int) else list(in_channels),
             "channels": list(channels),
             "encoder_blocks": list(encoder_blocks),
             "middle_blocks": middle_blocks,
@@ -123,22 +135,28 @@ class UNet(nn.Module):
         }
         if classes is not None:
             self.config["classes"] = classes
+        if local:
+            self.config["local"] = local
+        self.image_channels = (in_channels,) if isinstance(in_channels, int) else tuple(in_channels)
         self.classes = classes
         steps = list(pairwise(channels))
         self.embedding = NoiseEmbedding(features)
-        self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+        first = {c: nn.Conv2d(c, channels[0], 3, padding=1) for c in self.image_channels}
+        self.conv_in = by_channels(in_channels, first)
         self.encoder = nn.ModuleList(
-            Stack(count, width, features) for count, width in zip(encoder_blocks, channels, strict=False)
+            Stack(count, width, features, local) for count, width in zip(encoder_blocks, channels, strict=False)
         )
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
-        self.middle = Stack(middle_blocks, channels[-1], features)
+        self.middle = Stack(middle_blocks, channels[-1], features, local)
         self.attention = SelfAttention(channels[-1]) if attention else None
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)
         self.decoder = nn.ModuleList(
-            Stack(count, width, features) for count, width in zip(decoder_blocks, channels, strict=False)
+            Stack(count, width, features, local) for count, width in zip(decoder_blocks, channels, strict=False)
         )
-        self.norm_out = group_norm(channels[0])
-        self.conv_out = start_at_zero(nn.Conv2d(channels[0], in_channels, 3, padding=1))
+        # Of a single pixel the norm tells what is to come out: it is not taken away.
+        self.norm_out = nn.Identity() if local else group_norm(channels[0])
+        last = {c: start_at_zero(nn.Conv2d(channels[0], c, 3, padding=1)) for c in self.image_channels}
+        self.conv_out = by_channels(in_channels, last)
         # The padding row, that of "any class", stays zero.
         self.labels = (
             None if classes is None else start_at_zero(nn.Embedding(classes + 1, features, padding_idx=classes))
@@ -155,7 +173,7 @@ class UNet(nn.Module):
     def same_size(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """The network on an image whose height and width halve at every level."""
         embedding = self.embedding(noise, 0.0 if labels is None else self.labels(labels))
-        hidden = self.conv_in(x)
+        hidden = layer_for(self.conv_in, x.shape[1])(x)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             hidden = blocks(hidden, embedding)
@@ -167,7 +185,7 @@ class UNet(nn.Module):
                 hidden = self.attention(hidden)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             hidden = blocks(skips.pop() + F.pixel_shuffle(up(hidden), 2), embedding)
-        return self.conv_out(F.silu(self.norm_out(hidden)))
+        return layer_for(self.conv_out, x.shape[1])(F.silu(self.norm_out(hidden)))
 
 
 class Labelled(nn.Module):
@@ -186,6 +204,7 @@ class Labelled(nn.Module):
                 f"{network.classes} for any class, got {labels.tolist()}"
             )
         self.network = network
+        self.image_channels = network.image_channels
         self.register_buffer("labels", labels.long().reshape(-1), persistent=False)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -204,3 +223,15 @@ def start_at_zero(layer: nn.Linear | nn.Conv2d | nn.Embedding) -> nn.Linear | nn
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def by_channels(in_channels: int | Sequence[int], layers: Mapping[int, nn.Module]) -> nn.Module:
+    """The one layer of a network for one number of channels, or all layers under their numbers."""
+    if isinstance(in_channels, int):
+        return layers[in_channels]
+    return nn.ModuleDict({str(channels): layer for channels, layer in layers.items()})
+
+
+def layer_for(layers: nn.Module, channels: int) -> nn.Module:
+    """The layer among those of `by_channels` for images of that many channels."""
+    return layers[str(channels)] if isinstance(layers, nn.ModuleDict) else layers

@@ -8,6 +8,7 @@ import numpy as np
 
 from inverse import figures, unconditional
 from inverse.command import arguments, output
+from priors import Prior
 
 HELP = "samples of a prior itself, without a measurement"
 DESCRIPTION = """\
@@ -19,7 +20,8 @@ EXAMPLES = """\
 examples:
   inverse sample
   inverse sample --prior fashion-28 --n 64 --seed 1 --out fashion
-  inverse sample --prior runs/mine/fashion-28.safetensors"""
+  inverse sample --prior runs/mine/fashion-28.safetensors
+  inverse sample --prior prior.safetensors --size 64"""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -31,6 +33,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--steps", metavar="N", type=arguments.count, default=40, help="noise levels, at least 2 (default: %(default)s)"
     )
+    parser.add_argument(
+        "--size", metavar="N", type=arguments.count, help="side in pixels, for a prior of images of any size"
+    )
     arguments.add_machine(parser)
     arguments.add_out(parser, "sample")
     parser.set_defaults(run=run)
@@ -40,10 +45,25 @@ def run(args: argparse.Namespace) -> None:
     with output.folder(args.out) as out:
         prior = arguments.prior(args)
         x = unconditional.sample(
-            prior, args.n, seed=args.seed, steps=args.steps, device=arguments.device(args), progress=True
+            prior,
+            args.n,
+            _shape(args, prior),
+            seed=args.seed,
+            steps=args.steps,
+            device=arguments.device(args),
+            progress=True,
         ).cpu()
         np.save(out / "samples.npy", x.numpy())
         if x.ndim == 4 and x.shape[1] in (1, 3):
             figures.write_grid(x, out / "figure.png")
         out.record = {"command": "sample", "prior": args.prior, "n": args.n, "steps": args.steps, "seed": args.seed}
     print(f"{args.n} images are in {args.out}")
+
+
+def _shape(args: argparse.Namespace, prior: Prior) -> tuple[int, ...] | None:
+    """That of images to draw from a prior for any size, in colour where it knows colour."""
+    if (args.size is None) != (prior.image_shape is not None):
+        needed = "is needed for" if args.size is None else "must be left out for"
+        raise ValueError(f"--size {needed} {args.prior}, which is for images of shape {prior.image_shape or 'any'}")
+    channels = getattr(getattr(prior, "network", None), "image_channels", (1,))
+    return None if args.size is None else (max(channels), args.size, args.size)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from priors.gaussian_mixture import GaussianMixture
 from priors.preconditioned import Preconditioned
+from priors.unet import UNet
 
 MEAN, STD, SHAPE = 0.3, 0.35, (1, 4, 4)
 LEVELS = [0.002, 0.05, 0.5, 3.0, 80.0]
@@ -101,3 +102,12 @@ def test_refuses_another_shape_and_noise_level():
     for sigma in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="sigma must be finite and above 0"):
             prior.denoise(torch.zeros(2, *SHAPE), sigma)
+
+
+def test_any_size_means_any_size_but_not_any_channels():
+    prior = Preconditioned(UNet([1, 3], (4, 4), (0,), 1, (0,), attention=False, features=8), MEAN, STD, None)
+    for shape in ((1, 1, 5, 6), (2, 3, 9, 4)):
+        assert prior.denoise(torch.zeros(shape), 0.1).shape == shape
+    for shape in ((1, 2, 5, 6), (3, 5, 6)):
+        with pytest.raises(ValueError, match=r"x must have shape \(B, C, H, W\) with C 1 or 3"):
+            prior.denoise(torch.zeros(shape), 0.1)

@@ -18,6 +18,8 @@ import torch
 
 import priors
 from priors import checkpoint, training
+from priors.crops import Crops
+from priors.data_sets import Ahead, Images
 from priors.training import Schedule
 
 NETWORK = {"channels": (4, 8), "encoder_blocks": (1,), "decoder_blocks": (1,), "middle_blocks": 1, "features": 8}
@@ -66,7 +68,9 @@ def test_labels_tell_what_noise_hides(tmp_path):
     # Images of one constant value, 0.2 or 0.8, told by the label: at sigma 5 the 64 pixels tell next to nothing of it.
     labels = torch.arange(64) % 2
     values = torch.tensor([0.2, 0.8])[labels].reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-    schedule = Schedule(images=250 * 32, batch=32, warm_up=320, learning_rate=5e-3, sigma_range=(0.01, 10.0), uniform=0.5)
+    schedule = Schedule(
+        images=250 * 32, batch=32, warm_up=320, learning_rate=5e-3, sigma_range=(0.01, 10.0), uniform=0.5
+    )
     plain = fit(tmp_path / "plain").prior
     run = training.fit(
         values,
@@ -89,7 +93,7 @@ def test_labels_tell_what_noise_hides(tmp_path):
 
 def test_conditional_run_starts_from_the_prior_it_is_given(tmp_path):
     prior = fit(tmp_path).prior
-    run = training.start(data(), SCHEDULE, {**NETWORK, "classes": 2}, "cpu", first=prior)
+    run = training.start(Images(data()), SCHEDULE, {**NETWORK, "classes": 2}, "cpu", first=prior)
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     run.prior.mean, run.prior.std = prior.mean, prior.std
     torch.testing.assert_close(run.prior.denoise(x, 0.2), prior.denoise(x, 0.2))
@@ -99,7 +103,7 @@ def test_conditional_run_starts_from_the_prior_it_is_given(tmp_path):
 def test_labels_are_those_of_the_images_and_some_are_dropped():
     schedule = Schedule(images=1, batch=2000, label_dropout=0.25)
     images, labels = torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20)
-    shown, told = training.batch_of(images, schedule, 3).flatten(), training.labels_of(labels, 20, schedule, 3)
+    shown, told = Images(images).batch(2000, 0, 3).flatten(), training.labels_of(labels, 20, schedule, 3)
     kept = told != 20
     assert torch.equal(told[kept], shown[kept].long())
     # 2,000 coins: five standard deviations, wrong once in a million.
@@ -125,6 +129,48 @@ def test_interrupted_and_resumed_is_bit_identical(told, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "advance", advance)
     assert_same(fit(tmp_path / "parts", **told), whole)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def crops():
+    images = torch.randint(0, 256, (3, 3, 20, 18), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Crops(list(images), size=8, scales=(1.0, 0.5))
+
+
+def fit_crops(out, **options):
+    design = {**NETWORK, "attention": False, "local": True}
+    held_out = {"held_out": crops().of(3, 4, 0), "held_out_grey": crops().of(1, 4, 0)}
+    settings = {"size": 8}
+    options = {"network": design, "settings": settings, "progress": False, **options}
+    return training.fit(Ahead(crops()), held_out, out, SCHEDULE, **options)
+
+
+def test_killed_and_resumed_run_on_crops_is_bit_identical(tmp_path, monkeypatch):
+    whole = fit_crops(tmp_path / "whole")
+    assert whole.prior.image_shape is None and whole.prior.network.image_channels == (1, 3)
+    # Grey and colour were both seen: both ends of the network have left their start.
+    assert all(layer.weight.abs().max() > 0 for layer in whole.prior.network.conv_out.values())
+    advance = training.advance
+
+    def crashing(run, *rest):
+        if run.step == 7:
+            raise MemoryError
+        return advance(run, *rest)
+
+    monkeypatch.setattr(training, "advance", crashing)
+    with pytest.raises(MemoryError):
+        fit_crops(tmp_path / "parts", checkpoint_seconds=0.0)
+    monkeypatch.setattr(training, "advance", advance)
+    assert_same(fit_crops(tmp_path / "parts"), whole)
+    with pytest.raises(ValueError, match="a new folder for a run with size 16: .* was made with 8"):
+        fit_crops(tmp_path / "parts", settings={"size": 16})
+
+
+def test_crops_are_looked_at_whenever_errors_are_measured(tmp_path):
+    seen = []
+    fit_crops(tmp_path, look=lambda prior, step: seen.append((step, prior.training)), evaluate_seconds=0.0)
+    assert seen[-1] == (12, False) and len(seen) == 13
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(lines) == 13 and lines[-1]["held_out"].keys() == lines[-1]["held_out_grey"].keys()
 
 
 def test_a_crash_loses_the_steps_since_the_checkpoint_only(tmp_path, monkeypatch):
@@ -182,7 +228,7 @@ def test_seed_is_all_there_is_to_chance(tmp_path):
 
 def test_every_epoch_shows_every_image_once():
     images = torch.arange(20.0).reshape(20, 1, 1, 1)
-    shown = torch.cat([training.batch_of(images, SCHEDULE, step) for step in range(5)]).flatten()
+    shown = torch.cat([Images(images).batch(8, 0, step) for step in range(5)]).flatten()
     assert len(shown) == 40
     assert sorted(shown[:20].tolist()) == sorted(shown[20:].tolist()) == list(range(20))
     assert shown[:20].tolist() != shown[20:].tolist()
@@ -210,6 +256,9 @@ def test_learning_rate_rises_and_falls():
     assert schedule.rate(90, 0.0) == pytest.approx(0.5)
     assert schedule.rate(500, 0.5) == pytest.approx(0.25)
     assert schedule.rate(1000, 1.0) == pytest.approx(0.0)
+    # Of a short run the rise takes a share: half of it after half of that.
+    short = Schedule(minutes=1, batch=10, warm_up=10**6, warm_up_share=0.1, learning_rate=0.5)
+    assert short.rate(0, 0.05) == pytest.approx(0.25 * (1 + math.cos(0.05 * math.pi)) / 2)
 
 
 def test_average_forgets_half_in_a_fraction_of_the_run():
@@ -282,7 +331,7 @@ def test_log_forgets_what_the_checkpoint_does_not_know(tmp_path):
 
 def test_held_out_error_of_an_untrained_prior(tmp_path):
     clean = torch.randn(100, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    run = training.start(clean, SCHEDULE, NETWORK, "cpu")
+    run = training.start(Images(clean), SCHEDULE, NETWORK, "cpu")
     for sigma, error in training.held_out_errors(run.prior, clean, seed=0).items():
         # A network that starts at zero shrinks towards the mean: the linear denoiser. 6,400 squares of normal numbers
         # have a standard error of sqrt(2 / 6400) = 0.018; five of them for each of eight levels: wrong once in 200,000.

@@ -116,10 +116,39 @@ def test_labels_filled_in():
 
 @pytest.mark.parametrize("labels", [4, -1, 0.5, torch.tensor([[0, 1]])])
 def test_labels_that_are_none(labels):
-    with pytest.raises(ValueError, match="labels must be one whole number or one for each image, from 0 to 2, or 3 for"):
+    with pytest.raises(
+        ValueError, match="labels must be one whole number or one for each image, from 0 to 2, or 3 for"
+    ):
         Labelled(random_unet(classes=3), labels)
 
 
 def test_labels_need_classes():
     with pytest.raises(ValueError, match="labels need a network with classes, .* got 1"):
         Labelled(random_unet(), 1)
+
+
+def test_grey_and_colour_share_all_but_the_first_and_last_layer():
+    network = random_unet(in_channels=[1, 3], attention=False, local=True)
+    for channels in (1, 3):
+        x = images(2, channels, 7, 9)
+        assert network(x, torch.zeros(2).double()).shape == x.shape
+        alone = random_unet(in_channels=channels, attention=False, local=True)
+        state = {name: value for name, value in network.state_dict().items() if not name.startswith("conv_")}
+        for end in ("conv_in", "conv_out"):
+            layer = getattr(network, end)[str(channels)]
+            state |= {f"{end}.{name}": value for name, value in layer.state_dict().items()}
+        alone.load_state_dict(state)
+        assert torch.equal(network(x, torch.zeros(2).double()), alone(x, torch.zeros(2).double()))
+    assert network.config["in_channels"] == [1, 3]
+    assert UNet(**network.config).state_dict().keys() == network.state_dict().keys()
+
+
+def test_local_network_knows_a_neighbourhood_only():
+    # Blocks at one level reach 2 pixels each, those at the next 4, the ends and the halving 3 more.
+    network = random_unet(attention=False, local=True, middle_blocks=1, encoder_blocks=(0,), decoder_blocks=(0,))
+    x = images(1, 1, 32, 40)
+    whole, tile = (network(part, torch.zeros(1).double()) for part in (x, x[..., :24, :24]))
+    torch.testing.assert_close(tile[..., :12, :12], whole[..., :12, :12], rtol=0, atol=1e-12)
+    other = random_unet(attention=False, middle_blocks=1, encoder_blocks=(0,), decoder_blocks=(0,))
+    whole, tile = (other(part, torch.zeros(1).double()) for part in (x, x[..., :24, :24]))
+    assert (tile[..., :12, :12] - whole[..., :12, :12]).abs().max() > 1e-6
