@@ -5,7 +5,8 @@ With v(x) = -log p(y | x) and the prior's score at one level sigma (tempered or 
     dX = -grad v(X) dt + score(X, sigma) dt + sqrt(2) dW.
 
 At sigma > 0 the chains live in a cloud around the data whose thickness takes part in the residual and so widens the
-posterior. With -grad v evaluated at the denoised point D(X, sigma), without the Jacobian, that bias is gone.
+posterior. With -grad v evaluated at the denoised point D(X, sigma), without the Jacobian, that bias is gone; with it,
+the drift is the gradient of -v(D(X, sigma)), at the price of one vector-Jacobian product a step.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class Langevin(Sampler):
     time: of the run at the level, from which steps are chosen where they are not given. Its unit is that of the drift,
     in which a law of standard deviation s is forgotten in about s^2.
     step_size: in units of 1/L, L the Lipschitz constant of the drift, so a fixed part of the cloud's squared thickness.
-    likelihood_at: "denoised" or "x", where the likelihood's gradient is evaluated once the level is reached.
+    likelihood_at: "denoised", "denoised-jacobian" or "x", what the likelihood's gradient is once the level is reached:
+    -grad v at D(x), its product with the Jacobian of D, or -grad v at x.
 
     The noise is that of Leimkuhler and Matthews (2013), see `AnnealedLangevin`. Returned are denoised chains.
-    Raises ValueError where anneal_steps is not below steps, or likelihood_at is neither of the two.
+    Raises ValueError where anneal_steps is not below steps, or likelihood_at is none of the three.
     """
 
     steps: int | None = None
@@ -54,8 +56,10 @@ class Langevin(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.likelihood_at not in ("denoised", "x"):
-            raise ValueError(f'likelihood_at must be "denoised" or "x", got {self.likelihood_at!r}')
+        if self.likelihood_at not in ("denoised", "denoised-jacobian", "x"):
+            raise ValueError(
+                f'likelihood_at must be "denoised", "denoised-jacobian" or "x", got {self.likelihood_at!r}'
+            )
         if self.steps and self.anneal_steps and self.anneal_steps >= self.steps:
             raise ValueError(f"anneal_steps must be below steps ({self.steps}), got {self.anneal_steps}")
 
@@ -96,10 +100,22 @@ class Langevin(Sampler):
         if i < self.anneal_steps:
             return State(self._approach.step(posterior, state, i, noise).x, noise[0])
         h = self.step_length(posterior)
-        x, denoised = posterior.prior.ascend(state.x, self.sigma, h, noise[1:])
-        at = denoised if self.likelihood_at == "denoised" else state.x
-        x = axpy_(h, posterior.likelihood_score(at), x)
+        x, likelihood_score = self._ascend(posterior, state.x, h, noise[1:])
+        x = axpy_(h, likelihood_score, x)
         return State(stir(x, h, noise[0], state.memory), noise[0])
+
+    def _ascend(
+        self, posterior: Posterior, x: Tensor, h: float | Tensor, noise: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """x + h score(x, sigma), a new tensor, and the likelihood's gradient."""
+        if self.likelihood_at != "denoised-jacobian":
+            ahead, denoised = posterior.prior.ascend(x, self.sigma, h, noise)
+            return ahead, posterior.likelihood_score(denoised if self.likelihood_at == "denoised" else x)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            ahead, denoised = posterior.prior.ascend(x, self.sigma, h, noise)
+        pull = posterior.likelihood_score(denoised.detach())
+        return ahead.detach(), torch.autograd.grad(denoised, x, pull)[0]
 
     def finish(self, posterior: Posterior, state: State) -> Tensor:
         return posterior.prior.denoise(state.x, self.sigma)

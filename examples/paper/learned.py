@@ -44,9 +44,9 @@ MEASUREMENTS = {
 ERRORS = {
     "weight noise": (WeightNoise(), (0.003, 0.01, 0.03, 0.1)),
     # the exponent that weight noise is measured to have; of a constant size it would be huge at the first noise levels
-    "gradient": (GradientError(exponent=-1.5, length_scale=5.0), (0.01, 0.1, 1.0, 10.0)),
-    "int8": (Quantised(), (1.0, 5.0)),
-    "few data": (None, (0.25, 1.0)),
+    "gradient": (GradientError(exponent=-1.5, length_scale=5.0), (0.1, 1.0, 10.0)),
+    "int8": (Quantised(), (1.0,)),
+    "few data": (None, (1.0,)),
 }
 SAMPLERS = {
     "langevin": Langevin(steps=200, anneal_steps=50, step_size=1.0),
@@ -117,8 +117,10 @@ def critical(name: str, sampler: str, given: dict[str, Problem], args: argparse.
         progress=True,
     )
     result.report(args.out / f"{place}.html")
-    columns = ["problem", "sampler", "prior", "critical", "low", "high", "status", "bound"]
-    quality = result.table.groupby(["problem", "sampler", "prior"])[["psnr", "coverage", "floor"]].mean()
+    names = ["problem", "sampler", "prior"]
+    quality = result.table.groupby(names)[["psnr", "coverage", "floor"]].mean()
+    quality["moved"] = result.table[result.table.amplitude == 1.0].groupby(names)["distance"].mean()
+    columns = [*names, "critical", "low", "high", "status", "bound"]
     return result.breakdown(0.1)[columns].merge(quality.reset_index())
 
 
