@@ -26,7 +26,9 @@ class MaximumEntropy(Prior):
 
     Langevin dynamics with it (unit diffusion, small sigma) are uniform with respect to the volume of the manifold; with
     a likelihood's score added they target exp(-nll) times that volume (Eq. 10). Tempered, the cloud around the manifold
-    has thickness sigma^(1 - alpha/2) for sigma_ref = 1, cancelled it has thickness sigma.
+    has thickness sigma^(1 - alpha/2) for sigma_ref = 1, cancelled it has thickness sigma. Errors of the score are
+    tolerated up to o(sigma^-alpha) tempered and o(sigma^-1) cancelled, the latter since an error c also displaces the
+    point at which its own mean is taken, by sigma^2 c (measured in examples/paper/slopes.py).
 
     Order of wrapping: `MaximumEntropy(Perturbed(prior, error))` makes the erroneous score geometric, which is the
     construction that tolerates errors; `Perturbed(MaximumEntropy(prior), error)` adds the error afterwards.
