@@ -41,7 +41,7 @@ class Langevin(Sampler):
     -grad v at D(x), its product with the Jacobian of D, or -grad v at x.
 
     The noise is that of Leimkuhler and Matthews (2013), see `AnnealedLangevin`. Returned are denoised chains.
-    Raises ValueError where anneal_steps is not below steps, or likelihood_at is none of the three.
+    Raises ValueError where anneal_steps is not below steps, sigma_max not above sigma, or likelihood_at none of the three.
     """
 
     steps: int | None = None
@@ -60,6 +60,8 @@ class Langevin(Sampler):
             raise ValueError(
                 f'likelihood_at must be "denoised", "denoised-jacobian" or "x", got {self.likelihood_at!r}'
             )
+        if self.sigma and self.sigma_max and self.sigma_max <= self.sigma:
+            raise ValueError(f"sigma_max must be above sigma ({self.sigma:g}), got {self.sigma_max:g}")
         if self.steps and self.anneal_steps and self.anneal_steps >= self.steps:
             raise ValueError(f"anneal_steps must be below steps ({self.steps}), got {self.anneal_steps}")
 

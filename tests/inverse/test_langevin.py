@@ -48,3 +48,8 @@ def test_with_the_jacobian_a_gaussian_prior_is_sampled_with_the_likelihood_of_it
     # five standard errors, error probability below 1e-6 each
     assert abs(float(x.mean()) - mean) < 5 * math.sqrt(variance / n)
     assert abs(float(x.var()) / variance - 1) < 5 * math.sqrt(2 / n)
+
+
+def test_the_first_level_lies_above_the_one_level():
+    with pytest.raises(ValueError, match=r"sigma_max must be above sigma \(0.1\), got 0.1"):
+        Langevin(sigma=0.1, sigma_max=0.1)
