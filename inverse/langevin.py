@@ -41,7 +41,7 @@ class Langevin(Sampler):
     -grad v at D(x), its product with the Jacobian of D, or -grad v at x.
 
     The noise is that of Leimkuhler and Matthews (2013), see `AnnealedLangevin`. Returned are denoised chains.
-    Raises ValueError where anneal_steps is not below steps, sigma_max not above sigma, or likelihood_at none of the three.
+    Raises ValueError where anneal_steps is not below steps, sigma_max not above sigma, likelihood_at none of the three.
     """
 
     steps: int | None = None
