@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-LUMINANCE = (0.2125, 0.7154, 0.0721)  # ITU-R BT.709, as in scikit-image
+from priors.crops import grey
 
 
 class OutOfRange(ValueError):
@@ -130,8 +130,7 @@ def fit(images: Tensor, image_shape: tuple[int, ...], name: str = "image") -> tu
     steps = []
     if channels != images.shape[1]:
         steps.append("made grey" if channels == 1 else "made three equal channels")
-        weights = images.new_tensor(LUMINANCE).reshape(1, 3, 1, 1)
-        images = (images * weights).sum(1, keepdim=True) if channels == 1 else images.repeat(1, 3, 1, 1)
+        images = grey(images) if channels == 1 else images.repeat(1, 3, 1, 1)
     was = images.shape[-2:]
     scale = min(was[0] / height, was[1] / width)
     crop = round(height * scale), round(width * scale)

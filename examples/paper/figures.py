@@ -23,7 +23,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from scipy.interpolate import CubicSpline, RectBivariateSpline
 from scipy.stats import t as student
 from torch import Tensor, nn
 
+from inverse.files import replacing
 from priors import Manifold, Perturbed, Prior
 from priors.base import Sigma, sigma_per_item
 from priors.manifolds import Circle, Ellipse, InCoordinates, Submanifold, VonMisesFisher
@@ -93,9 +93,8 @@ def shown(value: tuple[float, float], digits: int = 3) -> str:
 
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def cell(args: argparse.Namespace, name: str, compute: Callable[[], dict], **settings: object) -> dict:
@@ -298,9 +297,8 @@ def trained(args: argparse.Namespace, name: str, prior: Manifold, seed: int) -> 
         optimizer.step()
         schedule.step()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(network.state_dict(), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(network.state_dict(), temporary)
     print(f"network {name}, seed {seed}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return network
 
@@ -526,9 +524,8 @@ def finish_histograms(figure: plt.Figure, axes: np.ndarray, label: str, path: Pa
 
 def save(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout()
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(temporary, dpi=200, bbox_inches="tight")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -37,6 +37,7 @@ import operators
 from inverse import DPS, MMPS, AnnealedLangevin, Langevin, Posterior, metrics
 from inverse.driver import Sampler, State
 from inverse.exact_manifold import ManifoldPosterior
+from inverse.files import replacing
 from inverse.robustness import TangentialError
 from priors import Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior
@@ -237,9 +238,8 @@ def run(name: str, method: Method, eps: float, seed: int, n: int, exact: dict) -
 # %%
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def cell(args: argparse.Namespace, compute: Callable[[], dict], *names: object, **settings: object) -> dict:
@@ -514,9 +514,8 @@ def main() -> int:
         args.out / "image_posterior.json",
         json.dumps({"settings": settings, "bars": met, "exact": exact, "rows": kept}, indent=1) + "\n",
     )
-    temporary = args.out / f".image-posterior.{os.getpid()}.png"
-    picture(results).savefig(temporary, dpi=130)
-    temporary.replace(args.out / "image-posterior.png")
+    with replacing(args.out / "image-posterior.png") as temporary:
+        picture(results).savefig(temporary, format="png", dpi=130)
     return 0 if all(met.values()) else 1
 
 

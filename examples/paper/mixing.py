@@ -36,6 +36,7 @@ from torch import Tensor
 import operators
 from inverse import Langevin, Posterior
 from inverse.driver import State
+from inverse.files import replacing
 from priors import Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior
 from priors.manifolds import Circle, VonMisesFisher
@@ -345,9 +346,8 @@ def main() -> int:
     write(
         args.out / "mixing.json", json.dumps({"settings": settings, "bars": met, "results": results}, indent=1) + "\n"
     )
-    temporary = args.out / f".mixing.{os.getpid()}.png"
-    picture(found, sigmas).savefig(temporary, dpi=130)
-    temporary.replace(args.out / "mixing.png")
+    with replacing(args.out / "mixing.png") as temporary:
+        picture(found, sigmas).savefig(temporary, format="png", dpi=130)
     return 0 if all(met.values()) else 1
 
 

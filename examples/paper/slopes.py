@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -39,6 +38,7 @@ from torch import Tensor
 
 import operators
 from inverse import Langevin, Posterior
+from inverse.files import replacing
 from inverse.robustness import DensityError, Problem, TangentialError, sweep
 from priors import Manifold, MaximumEntropy
 from priors.base import Prior
@@ -315,9 +315,8 @@ def read(out: Path) -> dict[tuple[str, str], dict]:
 def write(results: list[dict], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     settings = {"threshold": THRESHOLD, "amplitudes": AMPLITUDES, "anneal_steps": ANNEAL_STEPS}
-    temporary = out / f".slopes.json.{os.getpid()}"
-    temporary.write_text(json.dumps({"machine": machine(), **settings, "results": results}, indent=1) + "\n")
-    temporary.replace(out / "slopes.json")
+    with replacing(out / "slopes.json") as temporary:
+        temporary.write_text(json.dumps({"machine": machine(), **settings, "results": results}, indent=1) + "\n")
 
 
 def finish(results: list[dict], out: Path, quick: bool) -> int:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from torch import Tensor
 
 import operators
 from inverse import Langevin, Posterior
+from inverse.files import replacing
 from inverse.robustness import DensityError, GradientError, SolenoidalError
 from priors import Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior
@@ -258,12 +258,10 @@ def finish(expansion: list[dict], floors: dict, rows: list[dict], args: argparse
     args.out.mkdir(parents=True, exist_ok=True)
     settings = {"torch": torch.__version__, "seeds": list(args.seeds), "chains": args.n, "time": args.time}
     results = {**settings, "expansion": expansion, "floors": floors, "rows": rows}
-    temporary = args.out / f".theorems.json.{os.getpid()}"
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
-    temporary.replace(args.out / "theorems.json")
-    temporary = args.out / f".theorems.{os.getpid()}.png"
-    picture(expansion, floors, rows).savefig(temporary, dpi=150)
-    temporary.replace(args.out / "theorems.png")
+    with replacing(args.out / "theorems.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    with replacing(args.out / "theorems.png") as temporary:
+        picture(expansion, floors, rows).savefig(temporary, format="png", dpi=150)
     return min(missed, 1)
 
 

@@ -32,7 +32,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -49,6 +48,7 @@ from torch import Tensor
 import operators
 import priors
 from inverse import MMPS, AnnealedLangevin, Langevin, Posterior, Samples, figures, metrics
+from inverse.files import replacing
 from priors import Empirical, GaussianMixture, MaximumEntropy, checkpoint, fashion_mnist, training
 from priors.base import Prior, Sigma
 
@@ -489,9 +489,8 @@ def figure(
     right.axvline(share, color="black", linestyle="--", label="the balanced posterior")
     right.set_xlabel("share of draws taken for shirts, images of the rare classes")
     right.legend(frameon=False, fontsize=9, loc="lower right")
-    temporary = args.out / f".{os.getpid()}.{file}"
-    page.savefig(temporary, dpi=160)
-    temporary.replace(args.out / file)
+    with replacing(args.out / file) as temporary:
+        page.savefig(temporary, format="png", dpi=160)
     plt.close(page)
 
 
@@ -554,9 +553,8 @@ def main() -> int:
         key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items() if key != "out"
     }
     text = json.dumps({"machine": machine(), "settings": settings, **results}, indent=1) + "\n"
-    temporary = args.out / f".usefulness.json.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(args.out / "usefulness.json")
+    with replacing(args.out / "usefulness.json") as temporary:
+        temporary.write_text(text)
     return 0
 
 
