@@ -98,6 +98,10 @@ class Sampler:
         """Denoiser calls per chain in a whole run."""
         raise NotImplementedError
 
+    def shared_evaluations(self, posterior: Posterior) -> int:
+        """Further denoiser calls per measurement in a whole run, however many chains it has."""
+        return 0
+
     def sample(
         self,
         posterior: Posterior,
@@ -125,7 +129,7 @@ class Sampler:
             x = Run(sampler, posterior, n, seed, chunk_size, checkpoint).run(progress)
         return Samples(
             x=x.reshape(n, len(posterior), *posterior.image_shape),
-            nfe=sampler.evaluations(posterior),
+            nfe=sampler.evaluations(posterior) + math.ceil(sampler.shared_evaluations(posterior) / n),
             seconds=time.perf_counter() - start,
             sampler=self.name,
             hyper=dataclasses.asdict(sampler),
@@ -161,6 +165,7 @@ class Run:
         self.sampler, self.posterior, self.seed = sampler, posterior.without_weight_gradients(), seed
         self.device, self.dtype = posterior.y.device, posterior.y.dtype
         self.shape = (n * len(posterior), *posterior.image_shape)
+        self.blank = torch.empty((), device=self.device, dtype=self.dtype).expand(self.shape)  # takes no memory
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.levels = sampler.levels
         self.chunks = self._chunks(chunk_size)
@@ -203,8 +208,7 @@ class Run:
 
     def _white(self, draws: int) -> list[Tensor]:
         # noise of all chains at once, so that samples do not depend on the chunks
-        options = {"generator": self.generator, "device": self.device, "dtype": self.dtype}
-        return [torch.randn(self.shape, **options) for _ in range(draws)]
+        return [torch.empty_like(self.blank).normal_(generator=self.generator) for _ in range(draws)]
 
     def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
         if chunk_size is None:

@@ -10,8 +10,9 @@ from .dps import DPS
 from .driver import Sampler
 from .langevin import Langevin
 from .mmps import MMPS
+from .spectral import SpectralMMPS
 
-_SAMPLERS: dict[str, type[Sampler]] = {cls.name: cls for cls in (AnnealedLangevin, DPS, Langevin, MMPS)}
+_SAMPLERS: dict[str, type[Sampler]] = {cls.name: cls for cls in (AnnealedLangevin, DPS, Langevin, MMPS, SpectralMMPS)}
 DEFAULT = MMPS.name
 
 

@@ -47,10 +47,12 @@ class ResidualBlock(nn.Module):
         self.conv2 = start_at_zero(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
-        return x + self.conv2(F.silu(hidden))
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        # Each convolution's input is a fresh tensor: overwriting it where nothing is differentiated saves memory and time.
+        in_place = not torch.is_grad_enabled()
+        hidden = self.conv1(F.silu(self.norm1(x), inplace=in_place))
+        hidden = modulated(self.norm2, hidden, 1 + scale, shift)
+        return x + self.conv2(F.silu(hidden, inplace=in_place))
 
 
 class Stack(nn.ModuleList):
@@ -69,7 +71,11 @@ class PixelNorm(nn.LayerNorm):
     """Normalisation over the channels of each pixel alone, with a learned scale and shift, (B, C, H, W) -> the same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return self.scaled(x, self.weight, self.bias)
+
+    def scaled(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same with another scale and shift, (C,) each."""
+        return F.layer_norm(x.movedim(1, -1), self.normalized_shape, weight, bias, self.eps).movedim(-1, 1)
 
 
 class SelfAttention(nn.Module):
@@ -211,6 +217,13 @@ class Labelled(nn.Module):
         if len(self.labels) not in (1, len(x)):
             raise ValueError(f"x must hold as many images as there are labels ({len(self.labels)}), got {len(x)}")
         return self.network(x, noise, self.labels.expand(len(x)))
+
+
+def modulated(norm: nn.Module, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """scale norm(x) + shift: (B, C, H, W), and (B, C) or (1, C) each -> (B, C, H, W)."""
+    if isinstance(norm, PixelNorm) and len(scale) == 1:  # one noise level: a pass over memory less
+        return norm.scaled(x, scale[0] * norm.weight, torch.addcmul(shift[0], scale[0], norm.bias))
+    return torch.addcmul(shift[:, :, None, None], norm(x), scale[:, :, None, None])
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

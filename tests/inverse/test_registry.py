@@ -6,7 +6,7 @@ import inverse
 
 
 def test_every_name_gives_its_sampler():
-    assert inverse.samplers() == ["annealed-langevin", "dps", "langevin", "mmps"]
+    assert inverse.samplers() == ["annealed-langevin", "dps", "langevin", "mmps", "mmps-spectral"]
     for name in inverse.samplers():
         assert inverse.sampler(name, steps=7).steps == 7 and inverse.sampler(name).name == name
 

@@ -1,0 +1,205 @@
+"""Moment matching with a covariance that is diagonal in space frequency: one denoiser call a step, no derivatives.
+
+Moment matching (Rozet et al. 2024, see `mmps`) takes p(y | x) as N(y; A D, s^2 I + A V A^T) with V = Cov[X | x] =
+sigma^2 J, J the Jacobian of the denoiser, and pays a vector-Jacobian product for every product with V. Here V is
+replaced by the part of it that is diagonal in frequency and in luminance and colour differences, a function of the
+frequency's modulus,
+
+    V = sigma^2 F* diag(g_c(|f|)) F,      g_c(|f|) = mean over that |f| of Re (F J z)_c(f) conj (F z)_c(f),
+
+for a probe z of unit modulus and random phase at every frequency. On natural images, which are nearly stationary, that
+is most of V (their Wiener filter is of this form); for a stationary Gaussian prior it is all of it, and the method is
+exact. One number for V, as in DiffPIR (Zhu et al. 2023), is further from it: low frequencies are less certain.
+
+g is measured on scouts, one for each measurement, that go down the levels first in few steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from . import defaults
+from .mmps import MMPS, conjugate_residuals
+from .posterior import Posterior
+from .schedule import karras
+
+KNOTS = 24
+# The denoiser's answer to a probe of this size, in units of sigma, is taken as linear.
+PROBE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectralMMPS(MMPS):
+    """Moment matching posterior sampling for large images, for a linear physics with Gaussian noise.
+
+    steps: levels from sigma_max to sigma_min (image units), one denoiser call each. iterations, tolerance: of conjugate
+    residuals, which call the physics only; a blur that is diagonal in frequency needs none. eta: see `MMPS`. scout_steps: levels at which the covariance is measured,
+    two denoiser calls each, once for each measurement.
+
+    Exact, up to discretisation, for a stationary Gaussian prior.
+    """
+
+    scout_steps: int | None = None
+
+    name: ClassVar[str] = "mmps-spectral"
+
+    def check(self, posterior: Posterior) -> None:
+        super().check(posterior)
+        if len(posterior.image_shape) != 3:
+            raise ValueError(f"images must be (C, H, W) for {self.name}, got {tuple(posterior.image_shape)}; use mmps")
+
+    def resolve(self, posterior: Posterior) -> SpectralMMPS:
+        sampler = dataclasses.replace(
+            self,
+            steps=self.steps or 25,
+            sigma_max=self.sigma_max or min(defaults.sigma_max(posterior, radii=3), 40 * posterior.spread),
+            sigma_min=self.sigma_min or defaults.sigma_min(posterior, 0.05),
+            iterations=self.iterations or 15,
+            tolerance=self.tolerance or 1e-2,
+            eta=1.0 if self.eta is None else self.eta,
+            scout_steps=self.scout_steps or 10,
+        )
+        with torch.no_grad():
+            sampler.__dict__["_response"] = response(posterior)
+            sampler.__dict__["_gains"] = _Gains.measured(sampler, posterior)
+        return sampler
+
+    def denoise(self, posterior: Posterior, x: Tensor, sigma: float) -> Tensor:
+        """D_y: the mean of the image given x and y, under moment matching. x: (N, *image_shape)."""
+        return self.conditioned(posterior, posterior.prior.denoise(x, sigma), sigma**2 * self._gains.at(sigma))
+
+    def conditioned(self, posterior: Posterior, mean: Tensor, spectrum: Tensor) -> Tensor:
+        """Mean of the image given y, of N(mean, F* diag(spectrum) F). spectrum: (C, H, W // 2 + 1)."""
+        physics, noise, residual = posterior.physics, posterior.noise_variance, posterior.y - posterior.physics.A(mean)
+        frequencies = Frequencies.of(posterior.image_shape, mean.device, mean.dtype)
+        if self._response is not None:
+            gain = spectrum / (noise + spectrum * self._response)
+            return mean + frequencies.filtered(physics.A_adjoint(residual), gain)
+
+        def system(u: Tensor) -> tuple[Tensor, Tensor]:
+            v = frequencies.filtered(physics.A_adjoint(u), spectrum)
+            return noise * u + physics.A(v), v
+
+        return mean + conjugate_residuals(system, residual, self.iterations, self.tolerance)
+
+    def shared_evaluations(self, posterior: Posterior) -> int:
+        return 2 * self.scout_steps
+
+
+class _Gains:
+    """g_c at the levels of the scouts, and between them. sigmas: falling. values: (levels, C, KNOTS)."""
+
+    def __init__(self, sigmas: tuple[float, ...], values: Tensor, shape: tuple[int, ...]) -> None:
+        self.sigmas, self.values = sigmas, values
+        self.frequencies = Frequencies.of(shape, values.device, values.dtype)
+
+    @classmethod
+    def measured(cls, sampler: SpectralMMPS, posterior: Posterior) -> _Gains:
+        """Scouts follow the deterministic flow with the covariance that has just been measured."""
+        shape = posterior.image_shape
+        generator = torch.Generator(posterior.y.device).manual_seed(0)
+        options = {"generator": generator, "device": posterior.y.device, "dtype": posterior.y.dtype}
+        x = sampler.sigma_max * torch.randn((len(posterior), *shape), **options)
+        frequencies = Frequencies.of(shape, x.device, x.dtype)
+        levels = (*karras(sampler.sigma_max, sampler.sigma_min, sampler.scout_steps), 0.0)
+        values = []
+        for i, sigma in enumerate(levels[:-1]):
+            mean = posterior.prior.denoise(x, sigma)
+            probe = frequencies.probe(torch.randn(x.shape, **options))
+            answer = (posterior.prior.denoise(x + PROBE * sigma * probe, sigma) - mean) / (PROBE * sigma)
+            values.append(frequencies.gain(probe, answer))
+            spectrum = sigma**2 * frequencies.spectrum(values[-1])
+            x = torch.lerp(sampler.conditioned(posterior, mean, spectrum), x, levels[i + 1] / sigma)
+        return cls(levels[:-1], torch.stack(values), shape)
+
+    def at(self, sigma: float) -> Tensor:
+        """g_c(|f|) at a level, (C, H, W // 2 + 1): log g is linear in log sigma."""
+        place = sum(level > sigma for level in self.sigmas)
+        low, high = max(place - 1, 0), min(place, len(self.sigmas) - 1)
+        if low == high:
+            return self.frequencies.spectrum(self.values[low])
+        weight = math.log(self.sigmas[low] / sigma) / math.log(self.sigmas[low] / self.sigmas[high])
+        return self.frequencies.spectrum(torch.lerp(self.values[low].log(), self.values[high].log(), weight).exp())
+
+
+def response(posterior: Posterior) -> Tensor | None:
+    """r with A^T A = F* diag(r) F, (C, H, W // 2 + 1), as circular blurs have; None for a physics without."""
+    physics, shape, y = posterior.physics, posterior.image_shape, posterior.y
+    frequencies = Frequencies.of(shape, y.device, y.dtype)
+    generator = torch.Generator(y.device).manual_seed(0)
+    white = torch.randn((2, 1, *shape), generator=generator, device=y.device, dtype=y.dtype)
+    first, second = (frequencies.probe(noise).expand(len(y), -1, -1, -1) for noise in white)
+    found = frequencies.response(first, physics.A_adjoint(physics.A(first)))
+    answer = physics.A_adjoint(physics.A(second))
+    error = (answer - frequencies.filtered(second, found)).square().sum()
+    return found if error <= 1e-6 * answer.square().sum() else None
+
+
+class Frequencies:
+    """The frequencies of images of one shape, and functions of their modulus, by their values at knots.
+
+    Channels are turned by the orthonormal cosine transform: for colours into luminance, red - blue, and green - others,
+    which are nearly uncorrelated in natural images.
+    """
+
+    def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
+        channels, self.height, self.width = shape
+        options = {"device": like.device, "dtype": like.dtype}
+        order, place = torch.arange(channels, **options)[:, None], torch.arange(channels, **options)
+        self.turn = torch.nn.functional.normalize(torch.cos(math.pi / channels * (place + 0.5) * order), dim=1)
+        columns = torch.fft.rfftfreq(self.width, **options)
+        modulus = torch.hypot(torch.fft.fftfreq(self.height, **options)[:, None], columns)
+        # Each column but the first, and the last of an even width, stands for its mirror image too.
+        self.count = torch.where((columns == 0) | (columns == 0.5), 1.0, 2.0).expand_as(modulus)
+        self.knots = min(KNOTS, min(shape[1:]) // 2 + 1)
+        lowest = 1 / max(shape[1:])
+        place = (modulus / lowest).clamp(min=1).log() / math.log(0.5**0.5 / lowest) * (self.knots - 1)
+        self.below = place.long().clamp(max=max(self.knots - 2, 0))
+        self.above = (self.below + 1).clamp(max=self.knots - 1)
+        self.share = place - self.below
+
+    @classmethod
+    @functools.lru_cache(maxsize=8)
+    def of(cls, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Frequencies:
+        return cls(shape, torch.empty(0, device=device, dtype=dtype))
+
+    def spectrum(self, values: Tensor) -> Tensor:
+        """(C, knots) -> (C, H, W // 2 + 1), linear in the logarithm of the modulus."""
+        return torch.lerp(values[:, self.below], values[:, self.above], self.share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Coefficients of (N, C, H, W), orthonormal."""
+        return torch.fft.rfft2(torch.einsum("dc,nchw->ndhw", self.turn, x), norm="ortho")
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        turned = torch.fft.irfft2(coefficients, s=(self.height, self.width), norm="ortho")
+        return torch.einsum("dc,ndhw->nchw", self.turn, turned)
+
+    def filtered(self, x: Tensor, spectrum: Tensor) -> Tensor:
+        """F* diag(spectrum) F x."""
+        return self.inverse(spectrum * self.forward(x))
+
+    def probe(self, noise: Tensor) -> Tensor:
+        """White noise (N, C, H, W) with every coefficient of modulus 1."""
+        coefficients = self.forward(noise)
+        return self.inverse(coefficients / coefficients.abs())
+
+    def response(self, probe: Tensor, answer: Tensor) -> Tensor:
+        """Re conj(F probe) F answer, mean over the batch, (C, H, W // 2 + 1)."""
+        return (self.forward(probe).conj() * self.forward(answer)).real.mean(0)
+
+    def gain(self, probe: Tensor, answer: Tensor) -> Tensor:
+        """Mean of the response about each knot, (C, knots), kept above 0."""
+        found = self.response(probe, answer)
+        total, weight = (found.new_zeros(len(found), self.knots) for _ in range(2))
+        for knot, share in ((self.below, 1 - self.share), (self.above, self.share)):
+            index, each = knot.flatten().expand(len(found), -1), (self.count * share).flatten()
+            total.scatter_add_(1, index, each * found.flatten(1))
+            weight.scatter_add_(1, index, each.expand_as(index))
+        return (total / weight.clamp(min=1e-12)).clamp(min=1e-6)
