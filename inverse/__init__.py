@@ -14,6 +14,7 @@ from .predictor_corrector import PredictorCorrector
 from .reconstruct import reconstruct
 from .registry import sampler, samplers
 from .samples import Samples
+from .spectral import SpectralMMPS
 
 __all__ = [
     "DPS",
@@ -26,6 +27,7 @@ __all__ = [
     "PredictorCorrector",
     "Sampler",
     "Samples",
+    "SpectralMMPS",
     "metrics",
     "reconstruct",
     "robustness",

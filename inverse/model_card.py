@@ -25,7 +25,7 @@ def write(
     known: Generalisation,
     picture: str | None = None,
 ) -> None:
-    """Write the card as Markdown. about: the description of the run's checkpoint. data: sentences about the images.
+    """Write the card as Markdown. about: what `training.best_prior` says of the run. data: sentences about the images.
 
     skipped: files and why. held_out: names of the held-out images. settings: of the training. picture: file beside it.
     """
@@ -64,6 +64,11 @@ def write(
         "",
         *[f"- {key}: {value}" for key, value in settings.items()],
         f"- Cost: {seen:,d} images ({about['step']:,d} steps) in {about['seconds'] / 60:.1f} minutes of wall time.",
+        *(
+            [f"- The weights are those of step {about['best_step']:,d}: of the averages measured under way the best."]
+            if about["best_step"] != about["step"]
+            else []
+        ),
         "",
         "## What it knows",
         "",

@@ -12,7 +12,7 @@ from priors import Prior
 
 from .driver import Sampler
 from .posterior import Posterior
-from .registry import DEFAULT
+from .registry import default
 from .registry import sampler as sampler_by_name
 from .samples import Samples
 
@@ -21,7 +21,7 @@ def reconstruct(
     y: Tensor,
     physics: Physics,
     prior: str | Path | Prior = "fashion-28",
-    sampler: str | Sampler = DEFAULT,
+    sampler: str | Sampler | None = None,
     n: int = 16,
     seed: int = 0,
     progress: bool = False,
@@ -29,11 +29,16 @@ def reconstruct(
     """n posterior samples for each measurement in y, with their mean and uncertainty.
 
     y: (B, ...), as `physics(x)` gives it. prior: a name of `priors.available()`, a file for `priors.load`, a Prior or
-    any deepinv denoiser. sampler: a name of `inverse.samplers()` or a Sampler. Neither y nor physics is changed.
+    any deepinv denoiser. sampler: a name of `inverse.samplers()` or a Sampler; None: mmps, for priors of images of any
+    size mmps-spectral, and dps where the physics is not linear or its noise not Gaussian. Neither y nor physics is
+    changed.
     Raises ValueError, naming the argument, for whatever does not fit together.
     """
     if isinstance(prior, str | Path):
         prior = priors.load(prior).to(y.device)
+    posterior = Posterior(prior, physics, y)
+    if sampler is None:
+        sampler = default(posterior)
     if isinstance(sampler, str):
         sampler = sampler_by_name(sampler)
-    return sampler.sample(Posterior(prior, physics, y), n, seed=seed, progress=progress)
+    return sampler.sample(posterior, n, seed=seed, progress=progress)

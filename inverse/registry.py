@@ -5,20 +5,31 @@ from __future__ import annotations
 import dataclasses
 import difflib
 
+import operators
+
 from .annealed_langevin import AnnealedLangevin
 from .dps import DPS
 from .driver import Sampler
 from .langevin import Langevin
 from .mmps import MMPS
+from .posterior import Posterior
 from .spectral import SpectralMMPS
 
 _SAMPLERS: dict[str, type[Sampler]] = {cls.name: cls for cls in (AnnealedLangevin, DPS, Langevin, MMPS, SpectralMMPS)}
-DEFAULT = MMPS.name
 
 
 def samplers() -> list[str]:
     """Names of all samplers, sorted."""
     return sorted(_SAMPLERS)
+
+
+def default(posterior: Posterior) -> str:
+    """Name of the sampler for a problem: moment matching, for images of any size in frequency; dps where it cannot."""
+    gaussian = isinstance(posterior.likelihood, operators.GaussianLikelihood)
+    if not (gaussian and operators.is_linear(posterior.physics)):
+        return DPS.name
+    of_any_size = posterior.prior.image_shape is None and len(posterior.image_shape) == 3
+    return SpectralMMPS.name if of_any_size else MMPS.name
 
 
 def sampler(name: str, **hyper: object) -> Sampler:

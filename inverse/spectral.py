@@ -39,8 +39,8 @@ class SpectralMMPS(MMPS):
     """Moment matching posterior sampling for large images, for a linear physics with Gaussian noise.
 
     steps: levels from sigma_max to sigma_min (image units), one denoiser call each. iterations, tolerance: of conjugate
-    residuals, which call the physics only; a blur that is diagonal in frequency needs none. eta: see `MMPS`. scout_steps: levels at which the covariance is measured,
-    two denoiser calls each, once for each measurement.
+    residuals, which call the physics only; a blur that is diagonal in frequency needs none. eta: see `MMPS`.
+    scout_steps: levels at which the covariance is measured, two denoiser calls each, once for each measurement.
 
     Exact, up to discretisation, for a stationary Gaussian prior.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 from inverse import folder as folders
 from inverse import generalisation, look, model_card
 from priors import photographs, store, training
-from priors.checkpoint import Run, averaged_prior
+from priors.checkpoint import Run
 from priors.crops import Crops
 from priors.data_sets import Ahead, DataSet, Images, generator
 
@@ -62,7 +61,6 @@ def train(
     device: str = "cpu",
     progress: bool = True,
     network: Mapping[str, object] | None = None,
-    evaluate_seconds: float = 240.0,
     **schedule: Any,
 ) -> Run:
     """Train a prior on the images of a folder; what `inverse train FOLDER` calls.
@@ -105,7 +103,6 @@ def train(
         look=lambda prior, step: look.write(prior, shown, run_folder / f"look-{step:07d}.png"),
         device=device,
         progress=progress,
-        evaluate_seconds=evaluate_seconds,
     )
     if not run.stopped:
         finish(run_folder, out, material, plan, device, progress)
@@ -116,14 +113,14 @@ def finish(
     run_folder: Path, out: Path, material: Material, plan: training.Schedule, device: str, progress: bool
 ) -> None:
     """Weights, card and last picture of a run that has ended."""
-    prior, about = averaged_prior(run_folder / training.CHECKPOINT)
+    prior, about = training.best_prior(run_folder)
     words = {"name": out.stem, "data": material.sentences[0], "licence": material.licence}
     prior.about |= words | training.history(about)
     known = generalisation.generalisation(
         prior.to(device), material.training, material.held_out, points=material.points, progress=progress
     )
     picture = f"{out.stem}.png"
-    shutil.copyfile(run_folder / f"look-{about['step']:07d}.png", out.with_name(picture))
+    look.write(prior, material.held_out[:LOOKED_AT], out.with_name(picture))
     settings = {
         "Loss": "denoising score matching with EDM's weights, Adam, a cosine to zero",
         "Batches": f"{plan.batch} images; peak learning rate {plan.learning_rate:g}; seed {plan.seed}",

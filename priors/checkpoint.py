@@ -58,15 +58,23 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write everything that a resumed run needs to a temporary file, which then takes the name."""
-        tensors = {f"average.{name}": value for name, value in self.average.items()}
+        tensors: dict[str, Tensor] = {}
         for name, parameter in self.prior.network.named_parameters():
             tensors[f"network.{name}"] = parameter.detach()
             tensors |= {f"optimizer.{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
+        self._write(path, tensors, {"losses": self.losses})
+
+    def save_average(self, path: Path, error: float) -> None:
+        """Write the averaged weights alone, with an error that they have, for `averaged_prior`."""
+        self._write(path, {}, {"error": error})
+
+    def _write(self, path: Path, more: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
+        tensors = {f"average.{name}": value for name, value in self.average.items()} | dict(more)
         about = {
             **self.settings,
+            **words,
             "step": self.step,
             "seconds": self.seconds,
-            "losses": self.losses,
             "network": self.prior.network.config,
             "mean": self.prior.mean,
             "std": self.prior.std,

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .base import Prior
 from .preconditioned import Preconditioned
 
 MODES = ("plain", "channels-last", "bfloat16", "compiled")
@@ -26,17 +27,19 @@ class BFloat16(nn.Module):
             return self.network(x, noise, *labels).to(x.dtype)
 
 
-def prepare(prior: Preconditioned, mode: str = DEFAULT) -> Preconditioned:
+def prepare(prior: Prior, mode: str = DEFAULT) -> Preconditioned:
     """The prior with its network run in one of `MODES`; the prior that is given stays as it is.
 
     plain: float32, the memory format of the images. channels-last: float32, the channels of a pixel beside each other,
     which convolutions on a processor prefer. bfloat16: the same with 8 significant bits, for processors and graphics
     cards that compute faster in them (many with the instructions do not). compiled: channels-last through
     torch.compile, which takes a minute and a C++ compiler once for every image shape, and pays on graphics cards.
-    Raises ValueError for another mode.
+    Raises ValueError for another mode, and for a prior that is no such network.
     """
     if mode not in MODES:
         raise ValueError(f"inference must be one of {', '.join(MODES)}, got {mode!r}")
+    if not isinstance(prior, Preconditioned):
+        raise ValueError(f"prior must be a learned one to be run in {mode}, got {type(prior).__name__}")
     layout = torch.contiguous_format if mode == "plain" else torch.channels_last
     network = copy.deepcopy(prior.network).to(memory_format=layout)
     if mode == "bfloat16":

@@ -14,11 +14,11 @@ from .base import Prior, Sigma, sigma_per_item
 class Tiled(Prior):
     """A prior for images of any size, denoised in overlapping tiles, of which the middles are put together.
 
-    prior: for images of any size. side: of a tile, pixels. overlap: what it sees of its neighbours on each side, pixels.
-    step: tiles start at multiples of it, 2^n for a network that halves the resolution n times, to meet its grid.
-    Where what the denoiser says of a pixel depends on the image within `overlap` pixels alone, the result is that of the
-    whole image; where it hardly depends on more, as with trained networks, nearly. For derivatives each tile is computed
-    again, so that memory is that of one tile.
+    prior: for images of any size. side: of a tile, pixels. overlap: what it sees of its neighbours on each side,
+    pixels. step: tiles start at multiples of it, 2^n for a network that halves the resolution n times, for its grid.
+    Where what the denoiser says of a pixel depends on the image within `overlap` pixels alone, the result is that of
+    the whole image; where it hardly depends on more, as with trained networks, nearly. For derivatives each tile is
+    computed again, so that memory is that of one tile.
     Raises ValueError for a prior of one image shape, and for tiles that would not reach beyond their overlap.
     """
 
@@ -30,7 +30,7 @@ class Tiled(Prior):
             raise ValueError(f"prior must be one for images of any size, got one for {tuple(prior.image_shape)}")
         if overlap < 0 or overlap % step or side % step or side <= 2 * overlap:
             raise ValueError(
-                f"side and overlap must be multiples of {step}, and side above twice the overlap, got {side} and {overlap}"
+                f"side and overlap must be multiples of {step}, side above twice the overlap, got {side} and {overlap}"
             )
         self.prior, self.side, self.overlap = prior, side, overlap
         self.sigma_range = prior.sigma_range

@@ -38,12 +38,16 @@ import torch
 from torch import Tensor, nn
 
 from . import fashion_mnist, photographs, store
-from .checkpoint import Run, averaged_prior
+from .checkpoint import Run, averaged_prior, read
 from .data_sets import Ahead, DataSet, Images, chosen, generator, unit
 from .preconditioned import Preconditioned
 
 HELD_OUT_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-CHECKPOINT = "checkpoint.safetensors"
+# Of images in [0, 1] more noise leaves little: the best weights are those that denoise best up to here.
+JUDGED_UP_TO = 1.0
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+# Images trained on for each that is measured, at eight noise levels of a third of a step each: a twentieth of the time.
+TRAINED_PER_MEASURED = 50
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,11 @@ class Schedule:
     def keep(self, images: int) -> float:
         """Weight of the old value in the moving average of the weights, for the step that ends at `images` images."""
         return 0.5 ** (self.batch / max(self.half_life * images, self.batch))
+
+    def measures(self, images: int, every: int) -> int:
+        """How often errors are measured within `images` images: every `every` of them, later twice a half-life."""
+        number = 2 / self.half_life
+        return int(number * math.asinh(images / (number * every)))
 
 
 def noise_levels(schedule: Schedule, step: int) -> Tensor:
@@ -195,7 +204,7 @@ def fit(
     look: Callable[[Preconditioned, int], object] | None = None,
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
-    evaluate_seconds: float = 240.0,
+    evaluate_images: int | None = None,
     progress: bool = True,
 ) -> Run:
     """Train on data, resuming what is in the folder `out`, until the schedule ends or an interrupt.
@@ -203,39 +212,44 @@ def fit(
     data: images (N, C, H, W) or a data set. held_out: images, or several sets of them under their names in the log.
     Both: bytes, or floats in [0, 1]. network: arguments of `UNet`. labels: of both, for a network with classes.
     first: a prior to start from, as far as it has the weights. settings: what else must be the same for a run to be
-    resumed, such as which images they are. look: is shown the averaged prior and the step whenever errors are measured.
-    Writes `checkpoint.safetensors`, at most `checkpoint_seconds` old at any time, and `log.jsonl` (loss, and denoising
-    errors on the held-out images by sigma). Returns the run as it stands; its `average` holds the weights to use.
+    resumed, such as which images they are. look: is shown the averaged prior and the step whenever errors are measured:
+    every `evaluate_images` images, or so that it takes a twentieth of the time, in long runs less; and at the end.
+    Writes `checkpoint.safetensors`, at most `checkpoint_seconds` old at any time, `log.jsonl` (loss, and denoising
+    errors on the held-out images by sigma), and `best.safetensors`, the averaged weights whose errors were least (see
+    `evaluate`), for `best_prior`. Returns the run as it stands.
     """
     data = Images(data) if isinstance(data, Tensor) else data
     held_out = {"held_out": held_out} if isinstance(held_out, Tensor) else held_out
     labels_shown, labels_held_out = labels or (None, None)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint, log = out / CHECKPOINT, out / "log.jsonl"
+    checkpoint, best, log = out / CHECKPOINT, out / BEST, out / "log.jsonl"
+    every = evaluate_images or TRAINED_PER_MEASURED * sum(map(len, held_out.values()))
     run = start(data, schedule, network or {}, device, first, settings)
     if checkpoint.exists():
         run.resume(checkpoint)
-        keep_log(log, run.step)
+    else:
+        best.unlink(missing_ok=True)
+    keep_log(log, run.step)
 
     begun, already = time.monotonic(), run.seconds
-    saved = evaluated = shown = begun
+    saved = shown = begun
     begin = run.step
     with stop_between_steps() as stopped:
         while not stopped and schedule.progress(run.step * schedule.batch, run.seconds) < 1:
+            measured = schedule.measures(run.step * schedule.batch, every)
             run.losses = [*run.losses[-199:], advance(run, data, schedule, labels_shown)]
             now = time.monotonic()
             run.seconds = already + now - begun
             if progress and now - shown > 1:
                 print_progress(run, schedule, (run.step - begin) * schedule.batch / (now - begun))
                 shown = now
-            if now - evaluated > evaluate_seconds:
-                evaluate(run, schedule, held_out, log, labels_held_out, look)
-                evaluated = time.monotonic()
+            seen = run.step * schedule.batch
+            if schedule.measures(seen, every) > measured or schedule.progress(seen, run.seconds) == 1:
+                keep_best(run, best, evaluate(run, schedule, held_out, log, labels_held_out, look))
             if now - saved > checkpoint_seconds:
                 run.save(checkpoint)
                 saved = now
-        evaluate(run, schedule, held_out, log, labels_held_out, look)
         run.save(checkpoint)
     run.stopped = bool(stopped)
     if progress and run.step > begin:
@@ -278,8 +292,11 @@ def evaluate(
     log: Path,
     labels: Tensor | None = None,
     look: Callable[[Preconditioned, int], object] | None = None,
-) -> None:
-    """Append a line to the log: where the run is, its recent loss, and the held-out errors of the averaged weights."""
+) -> float:
+    """Append a line to the log: where the run is, its recent loss, and the held-out errors of the averaged weights.
+
+    Returns the mean over sets and noise levels up to `JUDGED_UP_TO` of the logarithm of these errors.
+    """
     with run.averaged() as prior:
         errors = {name: held_out_errors(prior, images, schedule.seed) for name, images in held_out.items()}
         if labels is not None:
@@ -296,6 +313,26 @@ def evaluate(
     }
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
+    judged = [f"{sigma:g}" for sigma in HELD_OUT_SIGMAS if sigma <= JUDGED_UP_TO]
+    return float(np.mean([np.log(error[sigma]) for error in errors.values() for sigma in judged]))
+
+
+def keep_best(run: Run, best: Path, error: float) -> None:
+    """Write the averaged weights, which have this error, to the file `best`, unless those in it have no more."""
+    if error < (read(best)[0]["error"] if best.exists() else math.inf):
+        run.save_average(best, error)
+
+
+def best_prior(out: str | Path) -> tuple[Preconditioned, dict[str, Any]]:
+    """The prior that the run in the folder `out` has come to, and the description of its checkpoint.
+
+    Its weights are the averages with the least held-out error, of the step that is added to the description as
+    `best_step`; those of the checkpoint where errors were not measured yet.
+    """
+    about, _ = read(Path(out) / CHECKPOINT)
+    best = Path(out) / BEST
+    prior, words = averaged_prior(best if best.exists() else Path(out) / CHECKPOINT)
+    return prior, about | {"best_step": words["step"]}
 
 
 def keep_log(log: Path, step: int) -> None:
@@ -337,7 +374,7 @@ def train(
     photo: train the prior of photographs instead. data: folder with Fashion-MNIST (see `fashion_mnist`), or that of the
     photographs (see `photographs`); None: where their packages put them. schedule: fields of `Schedule`, of which it
     needs `minutes` or `images`. device: of torch. progress: a line on the standard error. look: see `fit`.
-    When the run ends, or is interrupted, its averaged weights are in `out`, in a file of the prior's name, which
+    When the run ends, or is interrupted, its best averaged weights are in `out`, in a file of the prior's name, which
     `priors.load` reads.
     Raises ValueError for settings that differ from those of the run in `out`, FileNotFoundError without the data.
     """
@@ -368,16 +405,17 @@ def _name(prior: Preconditioned) -> str:
 
 
 def export(out: str | Path, path: str | Path) -> None:
-    """Write the averaged weights of the run in the folder `out` to a weights file for `priors.load`."""
-    prior, about = averaged_prior(Path(out) / CHECKPOINT)
+    """Write the best averaged weights of the run in the folder `out` to a weights file for `priors.load`."""
+    prior, about = best_prior(out)
     name = _name(prior)
     data = photographs.ABOUT if name == "photo" else fashion_mnist.ABOUT
     store.save(prior, path, {"name": name, "data": data, "licence": "BSD-3-Clause", **history(about)})
 
 
 def history(about: Mapping[str, Any]) -> dict[str, str]:
-    """What the header of a weights file tells of its training. about: the description of the checkpoint."""
-    return {
+    """What the header of a weights file tells of its training. about: what `best_prior` says of the run."""
+    best = about["best_step"]
+    return ({} if best == about["step"] else {"weights_of_step": str(best)}) | {
         "seed": str(about["seed"]),
         "images_seen": str(about["step"] * about["batch"]),
         "steps": str(about["step"]),
@@ -393,7 +431,7 @@ def main(arguments: list[str] | None = None) -> int:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="end after so much wall time, over all sittings")
     length.add_argument("--images", type=int, help="end after so many images")
-    length.add_argument("--export", metavar="FILE", help="do not train: write the averaged weights of the run to FILE")
+    length.add_argument("--export", metavar="FILE", help="do not train: write the best weights of the run to FILE")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--conditional", action="store_true", help="train fashion-28 further, with labels")
     kind.add_argument("--photographs", action="store_true", dest="photo", help="train the prior of photographs")

@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
-        # Each convolution's input is a fresh tensor: overwriting it where nothing is differentiated saves memory and time.
+        # Inputs of convolutions are fresh: overwritten where nothing is differentiated, they cost less memory and time.
         in_place = not torch.is_grad_enabled()
         hidden = self.conv1(F.silu(self.norm1(x), inplace=in_place))
         hidden = modulated(self.norm2, hidden, 1 + scale, shift)

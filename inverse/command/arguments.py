@@ -13,7 +13,10 @@ import inverse
 import priors
 from inverse import images
 from inverse.driver import Sampler
-from priors import Prior
+from priors import Prior, inference
+
+# Images up to this side are taken for those that fashion-28 is for.
+SMALL = 32
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,12 +38,17 @@ def add_out(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def add_problem(parser: argparse.ArgumentParser) -> None:
-    """Prior, sampler and how many samples."""
-    parser.add_argument(
-        "--prior", metavar="NAME", default="fashion-28", help="name or weights file (default: %(default)s)"
-    )
-    parser.add_argument("--sampler", metavar="NAME", default="mmps", help="see inverse list (default: %(default)s)")
+def add_problem(parser: argparse.ArgumentParser, by_image: bool = False) -> None:
+    """Prior, sampler and how many samples. by_image: those not given are None, to be chosen by the image."""
+
+    def add(name: str, default: str | int, otherwise: str, text: str, **options: Any) -> None:
+        told = otherwise if by_image else default
+        parser.add_argument(name, default=None if by_image else default, help=f"{text} (default: {told})", **options)
+
+    small = f"fashion-28 for images of at most {SMALL} pixels a side, otherwise photo"
+    add("--prior", "fashion-28", small, "name or weights file", metavar="NAME")
+    chosen = "mmps; for a prior of any size mmps-spectral; dps for a physics that these cannot take"
+    add("--sampler", "mmps", chosen, "see inverse list", metavar="NAME")
     parser.add_argument(
         "--sampler-option",
         metavar="KEY=VALUE",
@@ -49,8 +57,13 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="hyper-parameter of the sampler, such as steps=100; the others are chosen from the problem",
     )
+    add("--n", 16, "16; with a prior of any size 8", "samples per measurement", metavar="N", type=count)
     parser.add_argument(
-        "--n", metavar="N", type=count, default=16, help="samples per measurement (default: %(default)s)"
+        "--inference",
+        metavar="MODE",
+        choices=inference.MODES,
+        default=inference.DEFAULT,
+        help=f"how a learned prior is run: {', '.join(inference.MODES)} (default: %(default)s)",
     )
 
 
@@ -93,6 +106,14 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def shape(text: str) -> tuple[int, ...]:
+    """C,H,W as whole numbers."""
+    sides = text.split(",")
+    if len(sides) != 3:
+        raise argparse.ArgumentTypeError(f"must be C,H,W such as 3,256,256, got {text!r}")
+    return tuple(count(side.strip()) for side in sides)
+
+
 def _whole(text: str, least: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
@@ -123,7 +144,10 @@ def device(args: argparse.Namespace) -> torch.device:
 
 def prior(args: argparse.Namespace) -> Prior:
     """The prior that --prior names, on its device."""
-    return priors.load(args.prior).to(device(args))
+    loaded = priors.load(args.prior)
+    if getattr(args, "inference", inference.DEFAULT) != inference.DEFAULT:
+        loaded = inference.prepare(loaded, args.inference)
+    return loaded.to(device(args))
 
 
 def sampler(args: argparse.Namespace) -> Sampler:

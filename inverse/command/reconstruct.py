@@ -11,11 +11,12 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 import operators
-from inverse import figures, images, report
+from inverse import figures, images, registry, report
 from inverse.command import arguments, output
-from inverse.reconstruct import reconstruct
+from inverse.posterior import Posterior
 from inverse.samples import Samples
 from priors import Prior
+from priors.tiled import Tiled
 
 MOST_ROWS = 12
 HELP = "posterior samples of your own images or measurements"
@@ -35,6 +36,7 @@ examples:
   inverse reconstruct shoe.png --operator gaussian-blur --option width=2 --noise 0.05
   inverse reconstruct *.jpg --operator compressed-sensing --option ratio=0.2 --sampler dps --n 32 --out cs
   inverse reconstruct shoe.png --operator inpainting --option mask=mask.npy
+  inverse reconstruct photo.jpg --operator motion-blur --n 4
   inverse reconstruct y.npy --measured --operator matrix --option matrix=A.npy --noise 0.02"""
 
 
@@ -58,7 +60,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         default=0.05,
         help="standard deviation of the noise in units of the measurement (default: %(default)s)",
     )
-    arguments.add_problem(parser)
+    parser.add_argument(
+        "--shape", metavar="C,H,W", type=arguments.shape, help="of the images, with --measured and a prior of any size"
+    )
+    arguments.add_problem(parser, by_image=True)
     arguments.add_machine(parser)
     arguments.add_out(parser, "reconstruction")
     parser.set_defaults(run=run)
@@ -66,11 +71,16 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with output.folder(args.out) as out:
-        sampler = arguments.sampler(args)
+        args.prior = args.prior or prior_for(args)
         prior = arguments.prior(args)
         truth, y, physics, names = measured(args, prior) if args.measured else measure(args, prior)
         physics, y = physics.to(args.device), y.to(args.device)
-        samples = reconstruct(y, physics, prior, sampler, args.n, seed=args.seed, progress=True)
+        if prior.image_shape is None:
+            prior = Tiled(prior)
+        posterior = Posterior(prior, physics, y)
+        args.sampler = args.sampler or registry.default(posterior)
+        n = args.n or (8 if prior.image_shape is None else 16)
+        samples = arguments.sampler(args).sample(posterior, n, seed=args.seed, progress=True)
         write(out, samples, y, truth, names)
         if truth is not None:
             table = [report.scores(args.operator, samples, physics, truth.to(args.device))]
@@ -89,6 +99,15 @@ def run(args: argparse.Namespace) -> None:
     if truth is not None:
         print(report.markdown(table))
     print(f"samples, mean, std and figure are in {args.out}")
+
+
+def prior_for(args: argparse.Namespace) -> str:
+    """Name of the shipped prior for images of this size."""
+    if args.measured:
+        side = max(args.shape[1:]) if args.shape else 0
+    else:
+        side = max(images.load(args.files).x.shape[-2:])
+    return "fashion-28" if side <= arguments.SMALL else "photo"
 
 
 def measure(args: argparse.Namespace, prior: Prior) -> tuple[Tensor, Tensor, Physics, list[str]]:
@@ -110,13 +129,16 @@ def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, Phys
     """The file's measurements; no truth is known."""
     if len(args.files) != 1 or not args.files[0].endswith(".npy"):
         raise ValueError(f"--measured needs one .npy file of measurements, got {' '.join(args.files)}")
-    if prior.image_shape is None:
-        raise ValueError(f"--measured needs a prior of one image shape, got {args.prior}, which takes any")
+    shape = prior.image_shape or args.shape
+    if shape is None:
+        raise ValueError(f"--shape C,H,W is needed with --measured and {args.prior}, a prior of images of any size")
+    if args.shape not in (None, tuple(shape)):
+        raise ValueError(f"--shape must be that of {args.prior}, {shape}, got {args.shape}")
     values = images.load_npy(args.files[0])
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{args.files[0]} must hold real numbers, got {values.dtype}")
     y = torch.from_numpy(values.astype(np.float32))
-    return None, y, operator(args, prior.image_shape), [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
+    return None, y, operator(args, shape), [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
 
 
 def operator(args: argparse.Namespace, image_shape: tuple[int, ...]) -> Physics:

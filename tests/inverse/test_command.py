@@ -46,6 +46,30 @@ def weights(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def any_size(tmp_path_factory):
+    """The weights of a prior for images of any size, grey and colour."""
+    design = {
+        "network": {
+            "in_channels": [1, 3],
+            "channels": [4, 4],
+            "encoder_blocks": [0],
+            "decoder_blocks": [0],
+            "middle_blocks": 1,
+            "features": 8,
+            "attention": False,
+            "local": True,
+        },
+        "mean": MEAN,
+        "std": STD,
+        "image_shape": None,
+        "sigma_range": [0.002, 80.0],
+    }
+    path = tmp_path_factory.mktemp("weights") / "any-size.safetensors"
+    store.save(store.build(design), path)
+    return str(path)
+
+
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """An empty folder to work in, with one picture, shoe.png."""
@@ -159,6 +183,44 @@ def test_arrays_are_options_and_changes_to_images_are_told(work, weights, capsys
     assert json.loads((work / "out/run.json").read_text())["options"]["mask"] == "array of shape (28, 28)"
 
 
+def test_a_prior_of_any_size_takes_the_image_as_it_is(work, any_size):
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 52, 3), np.uint8)).save("photo.png")
+    problem = ["--prior", any_size, "--operator", "denoising", "--noise", "0.25", "--out"]
+    assert main(["reconstruct", "photo.png", *problem, "out"]) == 0
+    samples = inverse.Samples.load("out/samples.safetensors")
+    assert samples.x.shape == (8, 1, 3, 40, 52)
+    assert samples.sampler == "mmps-spectral"
+    # The posterior mean of N(0.5, 0.25^2) is (y + 0.5) / 2, its standard deviation 0.177: five times that over sqrt 8.
+    np.testing.assert_allclose(np.load("out/mean.npy"), (np.load("out/measurement.npy") + 0.5) / 2, atol=5 * 0.0625)
+    measured = ["reconstruct", "out/measurement.npy", "--measured", "--shape", "3,40,52", *problem, "again"]
+    assert main(measured) == 0
+    assert torch.equal(inverse.Samples.load("again/samples.safetensors").x, samples.x)
+
+
+def test_what_a_measurement_of_any_size_needs(work, any_size, weights, refused):
+    np.save("y.npy", np.zeros((1, 3, 40, 52), np.float32))
+    command = ["reconstruct", "y.npy", "--measured", "--operator", "denoising", "--prior"]
+    assert "--shape C,H,W is needed with --measured" in refused(*command, any_size)
+    assert "--shape must be that of" in refused(*command, weights, "--shape", "3,40,52")
+    assert "must be C,H,W such as 3,256,256, got '40x52'" in refused(*command, any_size, "--shape", "40x52")
+
+
+@pytest.mark.parametrize(("side", "name"), [(32, "fashion-28"), (33, "photo")])
+def test_the_prior_suits_the_size_of_the_images(work, weights, side, name, monkeypatch):
+    Image.fromarray(np.zeros((side, 20), np.uint8)).save("image.png")
+    asked = []
+    monkeypatch.setattr("priors.load", lambda name: asked.append(name) or store.load(weights))
+    assert main(["reconstruct", "image.png", "--operator", "denoising", *FAST, "--out", "out"]) == 0
+    assert asked == [name]
+
+
+def test_a_network_runs_plain_as_well(work, weights):
+    for mode in ("plain", "channels-last"):
+        assert main(reconstruct(weights, "--operator", "denoising", "--inference", mode, "--out", mode)) == 0
+    plain, other = (np.load(f"{mode}/mean.npy") for mode in ("plain", "channels-last"))
+    np.testing.assert_allclose(plain, other, atol=1e-5)
+
+
 def test_one_sample_is_enough(work, weights):
     assert main(reconstruct(weights, "--operator", "denoising", "--n", "1", "--out", "out")) == 0
     assert not (work / "out/std.npy").exists()
@@ -248,7 +310,7 @@ def test_a_folder_that_cannot_be_written_is_refused(work, weights, refused):
         (["--operator", "denoising", "--prior", "fashion28"], "prior must be one of"),
         (["--operator", "denoising", "--prior", "shoe.png"], "shoe.png"),
         (["--operator", "denoising", "--measured"], "one .npy file"),
-        (["--operator", "phase-retrieval"], "linear"),
+        (["--operator", "phase-retrieval", "--sampler", "mmps"], "linear"),
         ([], "--operator"),
     ],
 )
@@ -312,7 +374,7 @@ def test_a_failure_has_its_own_code_and_leaves_nothing(work, weights, capsys, mo
     def fail(*_, **__):
         raise inverse.InvalidStateError("a chain is\nno longer finite")
 
-    monkeypatch.setattr("inverse.command.reconstruct.reconstruct", fail)
+    monkeypatch.setattr("inverse.driver.Sampler.sample", fail)
     assert main(reconstruct(weights, "--operator", "denoising", "--out", "out")) == 1
     assert capsys.readouterr().err == "inverse: a chain is no longer finite\n"
     assert os.listdir(".") == ["shoe.png"]

@@ -31,10 +31,10 @@ def known() -> Generalisation:
     return Generalisation((level,), measured.audit, (300, 200, 100), "It is a verdict.")
 
 
-def write(path, **options):
+def write(path, best_step=1250, **options):
     prior = store.build(DESIGN)
     prior.about["licence"] = "CC0"
-    about = {"step": 1250, "batch": 8, "seconds": 90.0}
+    about = {"step": 1250, "best_step": best_step, "batch": 8, "seconds": 90.0}
     needed = {"data": ["Some images."], "skipped": [], "held_out": ["a.png"], "settings": {"Noise": "much"}}
     model_card.write(path, prior, about, **{**needed, "known": known(), **options})
     return path.read_text()
@@ -62,6 +62,8 @@ def test_card_tells_everything(tmp_path):
     ):
         assert said in card, said
     assert [path.name for path in tmp_path.iterdir()] == ["mine.md"]
+    sentence = "The weights are those of step"
+    assert sentence not in card and f"- {sentence} 1,100:" in write(tmp_path / "mine.md", best_step=1100)
 
 
 def test_long_lists_are_cut_and_counted(tmp_path):

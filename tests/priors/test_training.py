@@ -167,10 +167,10 @@ def test_killed_and_resumed_run_on_crops_is_bit_identical(tmp_path, monkeypatch)
 
 def test_crops_are_looked_at_whenever_errors_are_measured(tmp_path):
     seen = []
-    fit_crops(tmp_path, look=lambda prior, step: seen.append((step, prior.training)), evaluate_seconds=0.0)
-    assert seen[-1] == (12, False) and len(seen) == 13
+    fit_crops(tmp_path, look=lambda prior, step: seen.append((step, prior.training)), evaluate_images=1)
+    assert seen == [(step, False) for step in range(1, 13)]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert len(lines) == 13 and lines[-1]["held_out"].keys() == lines[-1]["held_out_grey"].keys()
+    assert len(lines) == 12 and lines[-1]["held_out"].keys() == lines[-1]["held_out_grey"].keys()
 
 
 def test_a_crash_loses_the_steps_since_the_checkpoint_only(tmp_path, monkeypatch):
@@ -259,6 +259,19 @@ def test_learning_rate_rises_and_falls():
     # Of a short run the rise takes a share: half of it after half of that.
     short = Schedule(minutes=1, batch=10, warm_up=10**6, warm_up_share=0.1, learning_rate=0.5)
     assert short.rate(0, 0.05) == pytest.approx(0.25 * (1 + math.cos(0.05 * math.pi)) / 2)
+
+
+def test_errors_are_measured_after_as_many_images_and_later_twice_a_half_life():
+    schedule = Schedule(images=1, batch=10, half_life=0.04)
+    # The gap grows from `every` at the start to 2% of the images seen: as the root of the sum of their squares.
+    for images in (0, 2_000, 50_000, 10**7):
+        gap = math.hypot(100, 0.02 * images)
+        for times in (1, 5):
+            more = schedule.measures(images + round(times * gap), 100) - schedule.measures(images, 100)
+            assert times - 1 <= more <= times
+            assert (
+                schedule.measures(images + round(1.1 * times * gap + 1), 100) >= schedule.measures(images, 100) + times
+            )
 
 
 def test_average_forgets_half_in_a_fraction_of_the_run():
@@ -370,6 +383,56 @@ def test_exported_weights_are_the_average(tmp_path):
         expected = prior.denoise(x, 0.2)
     torch.testing.assert_close(priors.load(tmp_path / "prior.safetensors").denoise(x, 0.2), expected)
     assert not torch.allclose(run.prior.denoise(x, 0.2), expected)
+
+
+def best_at(step, monkeypatch, interrupts=()):
+    """Training whose averages are best after that step, by far; the averages after every step.
+
+    The target of the network is of unit size, and so is what it does not learn here of images that are noise: a bias of
+    b in its last layer makes the error 1 + b^2 times as large, at every noise level.
+    """
+    advance, averages = training.advance, {}
+
+    def doctored(run, *rest):
+        if run.step in interrupts:
+            interrupts.remove(run.step)
+            signal.raise_signal(signal.SIGINT)
+        loss = advance(run, *rest)
+        run.average["conv_out.bias"].fill_(abs(run.step - step))
+        averages[run.step] = {name: value.clone() for name, value in run.average.items()}
+        return loss
+
+    monkeypatch.setattr(training, "advance", doctored)
+    return averages
+
+
+def exported(folder):
+    training.export(folder, folder / "prior.safetensors")
+    return priors.load(folder / "prior.safetensors")
+
+
+def test_weights_before_a_run_went_wrong_are_kept(tmp_path, monkeypatch):
+    averages = best_at(7, monkeypatch)
+    fit(tmp_path, evaluate_images=1)
+    prior = exported(tmp_path)
+    assert prior.about["weights_of_step"] == "7" and prior.about["steps"] == "12"
+    weights = dict(prior.network.named_parameters())
+    assert all(torch.equal(weights[name], value) for name, value in averages[7].items())
+
+
+def test_a_resumed_run_knows_its_best_without_the_log(tmp_path, monkeypatch):
+    best_at(4, monkeypatch, interrupts=[9])
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    assert fit(parts, evaluate_images=1).stopped
+    (parts / "log.jsonl").unlink()
+    assert fit(parts, evaluate_images=1).step == fit(whole, evaluate_images=1).step == 12
+    one, other = exported(parts), exported(whole)
+    assert one.about["weights_of_step"] == other.about["weights_of_step"] == "4"
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    # Another run in the same folder has a best of its own.
+    (parts / training.CHECKPOINT).unlink()
+    fit(parts, Schedule(images=8, batch=8, warm_up=16))
+    assert exported(parts).about["steps"] == "1" and "weights_of_step" not in exported(parts).about
 
 
 def test_command_says_how_to_get_the_data(tmp_path, capsys):

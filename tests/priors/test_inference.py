@@ -1,0 +1,53 @@
+"""Ways to run a network: all say the same, each to its precision, and leave the prior as it was."""
+
+import pytest
+import torch
+
+from priors import inference, store
+
+
+def noisy() -> torch.Tensor:
+    return 0.4 + 0.3 * torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+# 8 significant bits in a network whose output is at most about 2: a hundredth of that, times sigma = 0.2.
+@pytest.mark.parametrize(("mode", "tolerance"), [("plain", 1e-5), ("channels-last", 1e-5), ("bfloat16", 0.01)])
+def test_every_mode_denoises_alike(mode, tolerance):
+    prior = store.load("fashion-28")
+    prepared = inference.prepare(prior, mode)
+    expected, found = prior.denoise(noisy(), 0.2), prepared.denoise(noisy(), 0.2)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    assert prepared.about == prior.about and prepared.sigma_range == prior.sigma_range
+
+
+def test_bfloat16_is_rounded_and_can_be_differentiated():
+    prior = store.load("fashion-28")
+    prepared, x = inference.prepare(prior, "bfloat16"), noisy().requires_grad_()
+    assert not torch.equal(prepared.denoise(x, 0.2), prior.denoise(x, 0.2))
+    expected, found = (torch.autograd.grad(each.denoise(x, 0.2).sum(), x)[0] for each in (prior, prepared))
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_plain_is_in_the_memory_format_of_the_images_and_the_prior_stays_as_it_is():
+    prior = store.load("fashion-28")
+    plain = inference.prepare(prior, "plain")
+    formats = [p.network.encoder[1][0].conv1.weight.is_contiguous() for p in (plain, prior)]
+    assert formats == [True, False]
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+def test_compiled_denoises_and_differentiates_alike():
+    prior = store.load("fashion-28")
+    compiled, x = inference.prepare(prior, "compiled"), noisy().requires_grad_()
+    denoised = compiled.denoise(x, 0.2)
+    torch.testing.assert_close(denoised, prior.denoise(x, 0.2), rtol=0, atol=1e-5)
+    gradients = [torch.autograd.grad(denoised.sum(), x, retain_graph=True)[0] for _ in range(2)]
+    assert torch.equal(*gradients)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(
+        ValueError, match="inference must be one of plain, channels-last, bfloat16, compiled, got 'int8'"
+    ):
+        inference.prepare(store.load("fashion-28"), "int8")
