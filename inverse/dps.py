@@ -3,9 +3,9 @@
 Chung, Kim, McCann, Klasky, Ye, "Diffusion posterior sampling for general noisy inverse problems", ICLR 2023,
 Algorithm 1, written for the variance-exploding process. With D = D(x, sigma) and levels sigma > sigma',
 
-    x' = x0 + (sigma'/sigma)^2 (x - x0) + sigma' sqrt(1 - (sigma'/sigma)^2) z,     x0 = D - w grad_x v(D(x, sigma)),
+    x' = k x + (1 - k) D - zeta grad_x v(D(x, sigma)) + sigma' sqrt(1 - k) z,     k = (sigma'/sigma)^2,
 
-v = -log p(y | .). Subtracting w grad_x inside x0 is the paper's gradient step with zeta = w (1 - (sigma'/sigma)^2).
+v = -log p(y | .). The paper's gradient step zeta = w (1 - k) is the same as moving D by -w grad_x v.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from . import defaults
-from .axpy import axpy, axpy_
+from .axpy import axpy_
+from .checks import differentiable
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import karras
@@ -63,28 +64,28 @@ class DPS(Sampler):
 
     def step(self, posterior: Posterior, state: State, i: int, noise: Sequence[Tensor]) -> State:
         sigma, following = self.levels[i : i + 2]
-        denoised, ascent = self._guide(posterior, state.x, sigma)
         kept = (following / sigma) ** 2
-        weight = self._weight(posterior, ascent, sigma, 1 - kept)
-        x0 = torch.addcmul(denoised, weight, ascent, value=self.step_size * sigma**2)
-        x = axpy_(following * (1 - kept) ** 0.5, noise[0], torch.lerp(x0, state.x, kept))
+        denoised, ascent = self._guide(posterior, state.x, sigma)
+        x = ascent / self._inverse_step(posterior, ascent, sigma, 1 - kept)
+        x = axpy_(1 - kept, denoised, axpy_(kept, state.x, x))
+        x = axpy_(following * (1 - kept) ** 0.5, noise[0], x)
         return State(x, x)
 
     def evaluations(self, posterior: Posterior) -> int:
         return self.steps
 
-    def _weight(self, posterior: Posterior, ascent: Tensor, sigma: float, advance: float) -> Tensor:
-        """w / (step_size sigma^2), (N, 1, ..., 1). ascent: -grad_x v. advance: zeta / w."""
+    def _inverse_step(self, posterior: Posterior, ascent: Tensor, sigma: float, advance: float) -> Tensor:
+        """1 / zeta, (N, 1, ..., 1) or (). ascent: -grad_x v. advance: zeta / w."""
         uncertainty = 1 / (sigma**-2 + posterior.spread**-2)
         limit = posterior.information * max(uncertainty, sigma**2 * advance)
-        length, seen = posterior.lengths(ascent)  # L is information (seen / length)^2
-        length, seen = length.square(), seen.square()
-        return length / axpy(limit, seen, length)
+        gain = posterior.gain(ascent)  # L is information gain^2
+        return (1 + limit * (gain * gain)) / (self.step_size * sigma**2 * advance)
 
     def _guide(self, posterior: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D(x, sigma) and -grad_x v(D(x, sigma))."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = posterior.prior.denoise(x, sigma)
+        differentiable(denoised, posterior.prior, self.name)
         mean = denoised.detach()
         return mean, torch.autograd.grad(denoised, x, posterior.likelihood_score(mean))[0]

@@ -165,7 +165,6 @@ class Run:
         self.sampler, self.posterior, self.seed = sampler, posterior.without_weight_gradients(), seed
         self.device, self.dtype = posterior.y.device, posterior.y.dtype
         self.shape = (n * len(posterior), *posterior.image_shape)
-        self.blank = torch.empty((), device=self.device, dtype=self.dtype).expand(self.shape)  # takes no memory
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.levels = sampler.levels
         self.chunks = self._chunks(chunk_size)
@@ -208,7 +207,8 @@ class Run:
 
     def _white(self, draws: int) -> list[Tensor]:
         # noise of all chains at once, so that samples do not depend on the chunks
-        return [torch.empty_like(self.blank).normal_(generator=self.generator) for _ in range(draws)]
+        options = {"generator": self.generator, "device": self.device, "dtype": self.dtype}
+        return [torch.randn(self.shape, **options) for _ in range(draws)]
 
     def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
         if chunk_size is None:

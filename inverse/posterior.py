@@ -66,17 +66,16 @@ class Posterior:
         information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.dtype, device=self.y.device)
         return _number_or_per_image(information, len(self.image_shape))
 
-    def lengths(self, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """|d|, at least so much that its square is above 0, and |A d|, or |A| |d| where A is not linear.
+    def gain(self, direction: Tensor) -> Tensor:
+        """|A d| / |d|, (B, 1, ..., 1), 0 for d = 0; |A|, (), where A is not linear. direction d: (B, *image_shape).
 
-        Both (B, 1, ..., 1); direction d: (B, *image_shape). The curvature of -log p(y | x) along d is information
-        (|A d| / |d|)^2 for Gaussian noise, and at most that for any other.
+        The curvature of -log p(y | x) along d is information gain^2 for Gaussian noise, and at most that for any other.
         """
-        size = _norm(direction, len(self.image_shape)).clamp_min_(torch.finfo(direction.dtype).tiny ** 0.5)
         if not operators.is_linear(self.physics):
-            return size, self.sqnorm**0.5 * size
+            return direction.new_full((), self.sqnorm**0.5)
         seen = self.physics.A(direction) if self._diagonal is None else direction * self._diagonal
-        return size, _norm(seen, len(self.image_shape))
+        size = _norm(direction, len(self.image_shape)).add_(1e-30)  # nothing, but for d = 0
+        return _norm(seen, len(self.image_shape)) / size
 
     @functools.cached_property
     def spread(self) -> float:

@@ -40,7 +40,7 @@ class CircularBlur(BlurFFT):
         """filter and, of its spectrum w: mask (full), angle w / |w|, transfer w and power |w|^2 (half, as of rfft2).
 
         Complex ones are kept as pairs of real numbers, since physics.to(torch.float64) would drop imaginary parts.
-        rows and columns: A x = rows x columns^T for small images and a kernel that is a column times a row, else empty.
+        rows and columns: A x = rows x columns for small images and a kernel that is a column times a row, else empty.
         """
         if filter is None:
             return {}
@@ -51,12 +51,22 @@ class CircularBlur(BlurFFT):
         angle = torch.where(half == 0, 1.0, half / half.abs())
         pairs = {"angle": torch.view_as_real(angle), "transfer": torch.view_as_real(half)}
         rows, columns = _factors(filter, img_size)
-        factors = {"rows": rows, "columns": columns, "row_gram": rows.mT @ rows, "column_gram": columns.mT @ columns}
+        factors = {"rows": rows, "columns": columns, "row_gram": rows.mT @ rows, "column_gram": columns @ columns.mT}
+        factors = {name: factor.expand(img_size[0], -1, -1) for name, factor in factors.items()}
         return {"filter": filter, "mask": spectrum.abs(), "power": half.abs().square(), **pairs, **factors}
 
+    # Beside a small network, the products of one small image take less time than self.rows, which torch looks up in
+    # Python, and than matmul's way to them: hence _buffers and bmm.
     def _separable(self, x: Tensor) -> bool:
         """Whether x is multiplied by `rows` and `columns`; FFTs take images of any precision."""
-        return self.rows.numel() > 0 and x.dtype == self.rows.dtype
+        rows = self._buffers["rows"]
+        return rows.numel() > 0 and rows.dtype == x.dtype
+
+    def _between(self, left: Tensor, x: Tensor, right: Tensor) -> Tensor:
+        """left x right in each channel. x: (B, C, H, W), left: (C, H, H), right: (C, W, W)."""
+        if x.shape[0] != 1:
+            return left @ x @ right
+        return torch.bmm(torch.bmm(left, x.view(self.img_size)), right).view(1, *self.img_size)
 
     def _convolve(self, x: Tensor, transfer: Tensor, adjoint: bool = False) -> Tensor:
         transfer = torch.view_as_complex(transfer)
@@ -66,14 +76,16 @@ class CircularBlur(BlurFFT):
         """w * x, x: (B, C, H, W). filter replaces the current one, as in every deepinv physics."""
         if filter is not None:
             self.update_parameters(filter=filter)
-        return self.rows @ x @ self.columns.mT if self._separable(x) else self._convolve(x, self.transfer)
+        if self._separable(x):
+            return self._between(self._buffers["rows"], x, self._buffers["columns"])
+        return self._convolve(x, self.transfer)
 
     def A_adjoint(self, y: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
         """Correlation with the filter, y: (B, C, H, W)."""
         if filter is not None:
             self.update_parameters(filter=filter)
         if self._separable(y):
-            return self.rows.mT @ y @ self.columns
+            return self._between(self._buffers["rows"].mT, y, self._buffers["columns"].mT)
         return self._convolve(y, self.transfer, adjoint=True)
 
     def noise(self, x: Tensor, **kwargs: object) -> Tensor:
@@ -83,7 +95,7 @@ class CircularBlur(BlurFFT):
     def A_adjoint_A(self, x: Tensor, **kwargs: object) -> Tensor:
         """A^T A x in one pair of FFTs, or of products with matrices."""
         if self._separable(x):
-            return self.row_gram @ x @ self.column_gram
+            return self._between(self._buffers["row_gram"], x, self._buffers["column_gram"])
         return torch.fft.irfft2(torch.fft.rfft2(x).mul_(self.power), s=self.img_size[-2:])
 
     def A_A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
@@ -104,20 +116,20 @@ class CircularBlur(BlurFFT):
 
 
 def _factors(filter: Tensor, img_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Circulant (c, H, H) and (c, W, W) with A x = rows x columns^T, c = 1 or C; empty where A has none or FFTs win.
+    """Circulant (c, H, H) and (c, W, W) with A x = rows x columns, c = 1 or C; empty where A has none or FFTs win.
 
     filter: (1 or B, C, h, w); A has them if every channel's kernel is a column times a row, to rounding.
     """
     if len(filter) > 1 or max(img_size[-2:]) > MATRIX_SIDE:
-        return filter.new_empty(0, 0), filter.new_empty(0, 0)
+        return filter.new_empty(1, 0, 0), filter.new_empty(1, 0, 0)
     same = bool((filter == filter[:, :1]).all())
     kernels = filter[0, : 1 if same else None].double()
     left, values, right = torch.linalg.svd(kernels, full_matrices=False)
     if bool((values[:, 1:] > 4 * torch.finfo(filter.dtype).eps * values[:, :1]).any()):
-        return filter.new_empty(0, 0), filter.new_empty(0, 0)
+        return filter.new_empty(1, 0, 0), filter.new_empty(1, 0, 0)
     column, row = left[:, :, 0] * values[:, :1], right[:, 0]
-    factors = [_circulant(v, side).to(filter.dtype) for v, side in zip((column, row), img_size[-2:], strict=True)]
-    return (factors[0][0], factors[1][0]) if same else (factors[0], factors[1])
+    rows, columns = (_circulant(v, side).to(filter.dtype) for v, side in zip((column, row), img_size[-2:], strict=True))
+    return rows, columns.mT.contiguous()
 
 
 def _circulant(line: Tensor, side: int) -> Tensor:

@@ -35,7 +35,12 @@ class NoiseEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(modulated norm(conv(silu(norm(x)))))), the second convolution starting at zero."""
+    """x + conv(silu(modulated norm(conv(silu(norm(x)))))), the second convolution starting at zero.
+
+    lean: with fewer passes over memory where that changes nothing but the last bits.
+    """
+
+    lean = True
 
     def __init__(self, channels: int, features: int, local: bool = False):
         super().__init__()
@@ -49,9 +54,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
         # Inputs of convolutions are fresh: overwritten where nothing is differentiated, they cost less memory and time.
-        in_place = not torch.is_grad_enabled()
+        in_place = self.lean and not torch.is_grad_enabled()
         hidden = self.conv1(F.silu(self.norm1(x), inplace=in_place))
-        hidden = modulated(self.norm2, hidden, 1 + scale, shift)
+        hidden = modulated(self.norm2, hidden, 1 + scale, shift, self.lean)
         return x + self.conv2(F.silu(hidden, inplace=in_place))
 
 
@@ -219,9 +224,9 @@ class Labelled(nn.Module):
         return self.network(x, noise, self.labels.expand(len(x)))
 
 
-def modulated(norm: nn.Module, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def modulated(norm: nn.Module, x: Tensor, scale: Tensor, shift: Tensor, lean: bool = True) -> Tensor:
     """scale norm(x) + shift: (B, C, H, W), and (B, C) or (1, C) each -> (B, C, H, W)."""
-    if isinstance(norm, PixelNorm) and len(scale) == 1:  # one noise level: a pass over memory less
+    if lean and isinstance(norm, PixelNorm) and len(scale) == 1:
         return norm.scaled(x, scale[0] * norm.weight, torch.addcmul(shift[0], scale[0], norm.bias))
     return torch.addcmul(shift[:, :, None, None], norm(x), scale[:, :, None, None])
 

@@ -112,7 +112,7 @@ class Size(NamedTuple):
 # trace of the second fundamental form. This has to be small: |H|^2 / n is 5 on S^5 and 5.7 on the image orbit. S^5
 # mixes faster, at rate n. Where the denoiser costs more there are fewer chains.
 SIZES = {
-    "ellipse (1, 2)": Size(n=3000, time=4.0),
+    "ellipse (1, 2)": Size(time=4.0),
     "sphere S5 in R12": Size(time=1.0, thicknesses=(0.025, 0.05, 0.1)),
     "torus in R3": Size(n=300, least=100, time=4.0, thicknesses=(0.07, 0.14, 0.28)),
     "image orbit": Size(n=64, least=48, time=2.0, thicknesses=(0.04, 0.08, 0.15)),

@@ -11,7 +11,7 @@ from deepinv.physics import GaussianNoise, LaplaceNoise, PoissonNoise
 import inverse
 import operators
 from inverse import AnnealedLangevin, Langevin, Posterior, sampler
-from inverse.driver import InvalidStateError
+from inverse.driver import InvalidStateError, State
 from priors import GaussianMixture, MaximumEntropy, Prior
 
 NAMES = inverse.samplers()
@@ -47,6 +47,15 @@ def test_a_run_touches_nothing_of_the_caller(name, gaussian_problem):
     assert all(torch.equal(v, buffers[k]) for k, v in posterior.physics.state_dict().items())
     assert not samples.x.requires_grad and not samples.y.requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_dps_does_not_move_between_levels_that_coincide(gaussian_problem):
+    posterior = gaussian_problem(batch=1)
+    x = torch.rand(2, *posterior.image_shape, generator=torch.Generator().manual_seed(0))
+    dps = sampler("dps", steps=5, sigma_max=1.0, sigma_min=1 - 1e-15, step_size=1.0)
+    assert dps.levels[0] == dps.levels[1]
+    moved = dps.step(posterior.chains(torch.zeros(2, dtype=torch.long)), State(x, x), 0, [torch.randn_like(x)])
+    assert torch.equal(moved.x, x)
 
 
 class Counting(Prior):

@@ -110,17 +110,23 @@ def test_curvature_along_a_direction_is_that_of_the_nll_on_the_line():
     d = d / d.flatten(1).norm(dim=1).reshape(2, 1, 1, 1)
     # the nll is quadratic along the line, so that its second difference is its curvature
     ahead, here, behind = (problem.log_likelihood(x + step * d) for step in (1.0, 0.0, -1.0))
-    length, seen = problem.lengths(d)
-    curvature = (problem.information * (seen / length) ** 2).flatten()
+    curvature = (problem.information * problem.gain(d) ** 2).flatten()
     torch.testing.assert_close(curvature, 2 * here - ahead - behind, rtol=1e-2, atol=1e-2)
     assert (curvature <= problem.curvature * (1 + 1e-3)).all()
 
 
-def test_lengths_where_there_is_nothing_to_divide_by():
+@pytest.mark.parametrize("operator", ["blur", "inpainting", "compressed-sensing"])
+def test_gain_along_a_direction_of_no_length_is_zero(operator):
+    given = operators.create(operator, (1, 8, 8), noise=0.1)
+    y = given(torch.rand(2, 1, 8, 8))
+    problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, y)
+    assert torch.equal(problem.gain(torch.zeros(2, 1, 8, 8)), torch.zeros(2, 1, 1, 1))
+
+
+def test_gain_where_the_physics_is_not_linear_is_its_largest():
     given = operators.create("phase-retrieval", (1, 8, 8), ratio=2.0, noise=0.1)
     problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, torch.rand(2, 128))
-    length, seen = problem.lengths(torch.zeros(2, 1, 8, 8))
-    assert length.shape == (2, 1, 1, 1) and (length > 0).all() and torch.isfinite(seen / length).all()
+    assert float(problem.gain(torch.rand(2, 1, 8, 8))) == pytest.approx(problem.sqnorm**0.5)
 
 
 def network(dtype=torch.float32):
@@ -158,3 +164,13 @@ def test_a_physics_of_another_precision_than_the_weights_is_refused():
 def test_double_precision_is_kept_where_the_prior_can(given, change):
     problem = Posterior(given, change(physics()), torch.rand(1, *SHAPE).double())
     assert problem.score(torch.rand(1, *SHAPE).double(), 0.3).dtype == torch.float64
+
+
+def test_score_of_a_blur_is_accurate_where_the_noise_is_small():
+    given = operators.create("blur", (1, 32, 32), noise=1e-3)
+    x = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    problem = Posterior(GaussianMixture(torch.zeros(1, 1, 32, 32), torch.ones(1)), given, given(x))
+    score = problem.likelihood_score(x).double()
+    exact = operators.likelihood(given.double()).score(x.double(), problem.y.double())
+    # entries of size 1 are rounded to eps; those of A^T (y - A x) have size noise |kernel|, and |kernel| is 1/5
+    assert (score - exact).norm() < 2 * torch.finfo(torch.float32).eps / (1e-3 / 5) * exact.norm()

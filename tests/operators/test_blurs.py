@@ -124,13 +124,14 @@ def test_gaussian_noise_is_added_to_what_the_blur_gave() -> None:
     assert torch.equal(physics(x), other(physics.A(x)))
 
 
+@pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_products_by_matrices_are_those_by_ffts(channels: int) -> None:
+def test_products_by_matrices_are_those_by_ffts(channels: int, images: int) -> None:
     # A column times a row for each channel; a kernel that is none; and one for images too large to gain by matrices.
     rng = torch.Generator().manual_seed(0)
     columns, rows = torch.randn(channels, 4, 1, generator=rng), torch.randn(channels, 1, 5, generator=rng)
     physics = operators.create("blur", (3, 10, 9), kernel=columns * rows)
-    x = torch.randn(2, 3, 10, 9, generator=rng)
+    x = torch.randn(images, 3, 10, 9, generator=rng)
     assert physics.rows.numel() > 0
     for product in (physics.A, physics.A_adjoint, physics.A_adjoint_A):
         # in the precision of the kernel by matrices, in any other by FFTs

@@ -51,3 +51,5 @@ def test_an_unknown_mode_is_refused():
         ValueError, match="inference must be one of plain, channels-last, bfloat16, compiled, got 'int8'"
     ):
         inference.prepare(store.load("fashion-28"), "int8")
+    with pytest.raises(ValueError, match="prior must be a learned one to be run in plain, got TotalVariation"):
+        inference.prepare(store.load("tv"), "plain")
