@@ -78,7 +78,7 @@ def main() -> int:
     except FileNotFoundError as error:
         parser.error(str(error))
 
-    schedule = Schedule(minutes=600, seed=args.first_seed, **photographs.SCHEDULE)
+    schedule = Schedule(minutes=600, seed=args.first_seed, **photographs.PHOTO_SCHEDULE)
     run = training.start(crops, schedule, photographs.NETWORK, "cpu")
     count, steps = (5, 4) if args.quick else (10, 20)
     found = rounds(run, crops, schedule, count, steps)

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from . import defaults
 from .axpy import axpy_
-from .checks import differentiable
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import karras
@@ -86,6 +85,5 @@ class DPS(Sampler):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = posterior.prior.denoise(x, sigma)
-        differentiable(denoised, posterior.prior, self.name)
         mean = denoised.detach()
         return mean, torch.autograd.grad(denoised, x, posterior.likelihood_score(mean))[0]

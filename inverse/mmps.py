@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from . import defaults
-from .checks import differentiable
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import karras
@@ -87,7 +86,6 @@ class MMPS(Sampler):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = posterior.prior.denoise(x, sigma)
-        differentiable(denoised, posterior.prior, self.name)
 
         mean, noise = denoised.detach(), posterior.noise_variance
 

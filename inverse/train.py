@@ -219,7 +219,7 @@ def photo_material(folder: str | Path = photographs.FOLDER) -> Material:
         training=crops.of(3, REFERENCE, seed=1),
         held_out=others.of(3, MEASURED, seed=1),
         network=photographs.NETWORK,
-        schedule=photographs.SCHEDULE,
+        schedule=photographs.PHOTO_SCHEDULE,
         identity={},
         points=MEASURED,
         sentences=[

@@ -3,6 +3,7 @@
 from . import manifolds
 from .base import Prior
 from .check import check_score
+from .classical import BM3D, Median, TotalVariation, Wavelet
 from .denoiser import Denoiser
 from .diffusers import Diffusers
 from .empirical import Empirical
@@ -14,8 +15,10 @@ from .parametrised import Parametrised
 from .perturbed import Perturbed
 from .preconditioned import Preconditioned
 from .store import available, load
+from .tiled import Tiled
 
 __all__ = [
+    "BM3D",
     "Denoiser",
     "Diffusers",
     "Empirical",
@@ -23,10 +26,14 @@ __all__ = [
     "Guided",
     "Manifold",
     "MaximumEntropy",
+    "Median",
     "Parametrised",
     "Perturbed",
     "Preconditioned",
     "Prior",
+    "Tiled",
+    "TotalVariation",
+    "Wavelet",
     "available",
     "check_score",
     "load",

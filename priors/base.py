@@ -40,6 +40,15 @@ def sigma_per_item(sigma: Sigma, x: Tensor) -> Tensor:
     return sigma.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def check_derivative(denoised: Tensor, x: Tensor, name: str) -> None:
+    """Raise ValueError where derivatives of a denoised image are asked for and it has none; name: of the denoiser."""
+    if torch.is_grad_enabled() and x.requires_grad and not denoised.requires_grad:
+        raise ValueError(
+            f"prior must have a denoiser that can be differentiated, for mmps, dps and the like, got {name}; "
+            "use mmps-spectral, annealed-langevin or langevin"
+        )
+
+
 class Prior(nn.Module):
     """A probability law of images, known through its denoiser; a subclass writes `denoise`.
 

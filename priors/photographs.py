@@ -62,6 +62,8 @@ NETWORK = {
     "local": True,
 }
 SCHEDULE = {"batch": 16, "learning_rate": 1e-3, "warm_up": 4000, "warm_up_share": 0.05, "sigma_spread": 1.5}
+# Photographs are restored more often than drawn from nothing: fewer high noise levels.
+PHOTO_SCHEDULE = SCHEDULE | {"sigma_median": 0.1, "sigma_spread": 1.2, "uniform": 0.1}
 
 
 def crops(split: str, folder: str | Path = FOLDER) -> Crops:

@@ -1,4 +1,7 @@
-"""Learned priors as files: safetensors whose header says how to rebuild the prior. Nothing is ever unpickled."""
+"""Priors by name, and learned priors as files: safetensors whose header says how to rebuild the prior.
+
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from . import classical
+from .base import Prior
 from .preconditioned import Preconditioned
 from .unet import UNet
 
@@ -24,17 +29,23 @@ VALUE_RANGE = "[0, 1]"
 
 
 def available() -> list[str]:
-    """Names of the priors that come with the package, for `load`."""
+    """Names for `load`: the learned priors that come with the package, and classical denoisers, if installed."""
+    return sorted([*learned(), *classical.available()])
+
+
+def learned() -> list[str]:
+    """Names of the learned priors that come with the package."""
     files = resources.files(__package__) / "weights"
     return sorted(Path(file.name).stem for file in files.iterdir() if file.name.endswith(SUFFIX))
 
 
-def load(name: str | Path) -> Preconditioned:
-    """The learned prior of that name (see `available`), or in that safetensors file, on the CPU, ready to sample from.
+def load(name: str | Path) -> Prior:
+    """The prior of that name (see `available`), or in that safetensors file, on the CPU, ready to sample from.
 
-    Its weights ask for no gradients, so that differentiating through the prior costs no more than it must.
+    The weights of a learned prior ask for no gradients, so that differentiating through it costs no more than it must.
     Raises ValueError for an unknown name, naming the nearest known one, and for a file that is truncated, of another
-    format or version, or a pickle; FileNotFoundError for a path with nothing behind it.
+    format or version, or a pickle; FileNotFoundError for a path with nothing behind it; ImportError, with the extra,
+    for bm3d without its package.
     """
     path = Path(name)
     if path.is_file():
@@ -43,7 +54,9 @@ def load(name: str | Path) -> Preconditioned:
         raise FileNotFoundError(
             f"prior must be a name of priors.available() or a weights file, and there is no file {str(name)!r}"
         )
-    if str(name) not in available():
+    if str(name) in classical.BY_NAME:
+        return classical.BY_NAME[str(name)]()
+    if str(name) not in learned():
         nearest = difflib.get_close_matches(str(name), available(), n=1, cutoff=0.0)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ", and none is installed"
         raise ValueError(f"prior must be one of {', '.join(available())} or a weights file, got {str(name)!r}{hint}")
@@ -103,18 +116,29 @@ def build(design: Mapping[str, Any], seed: int = 0) -> Preconditioned:
 
 def read_tensors(path: Path, form: str, needed: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Header and tensors of a safetensors file whose header says `format: form`; ValueError for any other file."""
+    header, tensors = read_safetensors(path, needed)
+    if header.get("format") != form:
+        got = repr(header["format"]) if "format" in header else "a file without one"
+        raise ValueError(f"{path} must hold the {needed} in the format {form!r}, got {got}")
+    return header, tensors
+
+
+def read_safetensors(path: Path, needed: str, conversion: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of any safetensors file. conversion: what to tell of a pickle, after that it is one.
+
+    Raises ValueError for a pickle and for whatever else is no safetensors file.
+    """
     with path.open("rb") as file:
         start = file.read(8)
     # A zip archive or a pickle: what torch.save writes, now or of old.
     if start.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        raise ValueError(f"{path} must be a safetensors file with the {needed}, got a pickle, which is never loaded")
+        raise ValueError(
+            f"{path} must be a safetensors file with the {needed}, got a pickle, which is never loaded{conversion}"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} must be a safetensors file, and is truncated or of another kind: {error}") from None
-    if header.get("format") != form:
-        got = repr(header["format"]) if "format" in header else "a file without one"
-        raise ValueError(f"{path} must hold the {needed} in the format {form!r}, got {got}")
     return header, tensors

@@ -381,7 +381,7 @@ def train(
     schedule = {name: value for name, value in schedule.items() if value is not None}
     options: dict[str, Any] = {"device": device, "progress": progress, "look": look}
     if photo:
-        plan = Schedule(**{**photographs.SCHEDULE, **schedule})
+        plan = Schedule(**{**photographs.PHOTO_SCHEDULE, **schedule})
         crops, others = (photographs.crops(split, data or photographs.FOLDER) for split in ("train", "held-out"))
         held_out = photographs.held_out_crops(others)
         run = fit(Ahead(crops), held_out, out, plan, network=photographs.NETWORK, **options)

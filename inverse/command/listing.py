@@ -8,6 +8,7 @@ import inspect
 import inverse
 import operators
 import priors
+from priors import classical
 
 HELP = "operators, priors and samplers, one line each"
 EXAMPLES = """\
@@ -43,14 +44,16 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {name:20}{OPERATORS[name]}")
     print("\npriors (--prior NAME, or a weights file)")
     for name in priors.available():
-        shape = " x ".join(map(str, priors.load(name).image_shape or ("any size",)))
-        print(f"  {name:24}learned; images {shape} in [0, 1]")
+        prior = priors.load(name)
+        shape = " x ".join(map(str, prior.image_shape or ("of any size",)))
+        kind = summary(type(prior)) if name in classical.BY_NAME else "learned"
+        print(f"  {name:24}{kind}; images {shape} in [0, 1]")
     print("\nsamplers (--sampler NAME, settings by --sampler-option)")
     for name in inverse.samplers():
-        print(f"  {name:20}{summary(name)}")
+        print(f"  {name:20}{summary(type(inverse.sampler(name)))}")
 
 
-def summary(name: str) -> str:
-    """First paragraph of a sampler's documentation, in one line."""
-    text = inspect.getdoc(type(inverse.sampler(name))) or ""
+def summary(kind: type) -> str:
+    """First paragraph of a class's documentation, in one line."""
+    text = inspect.getdoc(kind) or ""
     return " ".join(text.split("\n\n")[0].split()).rstrip(".")

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from inverse.checks import differentiable, whole
-from priors import Denoiser, GaussianMixture
+from inverse.checks import whole
 
 
 def test_whole_numbers_pass() -> None:
@@ -23,11 +21,3 @@ def test_whole_numbers_pass() -> None:
 def test_others_are_refused(value: object, least: int | None, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         whole("n", value, least)
-
-
-def test_denoisers_that_cut_the_graph_are_refused() -> None:
-    x = torch.zeros(1, 2, requires_grad=True)
-    prior = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
-    differentiable(prior.denoise(x, 0.1), prior, "dps")
-    with pytest.raises(ValueError, match="prior must have a denoiser that can be differentiated for dps, got Identity"):
-        differentiable(x.detach(), Denoiser(torch.nn.Identity()), "dps")

@@ -19,6 +19,7 @@ from PIL import Image
 
 import inverse
 import operators
+import priors
 from inverse.command import listing, main
 from priors import store
 
@@ -257,7 +258,7 @@ def test_sample_draws_from_the_prior(work, weights, capsys):
 def test_list_names_everything_there_is(capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    for name in [*operators.available(), *inverse.samplers()]:
+    for name in [*operators.available(), *priors.available(), *inverse.samplers()]:
         assert f"\n  {name} " in said
 
 

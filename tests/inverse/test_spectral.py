@@ -95,7 +95,7 @@ def test_gain_of_a_filter_is_its_own_smoothed_between_knots():
 def test_posterior_of_a_stationary_gaussian_prior(operator, options):
     posterior = problem(operator, **options)
     law, n = exact(posterior), 60
-    x = SpectralMMPS().sample(posterior, n, seed=1).x
+    x = SpectralMMPS(steps=100).sample(posterior, n, seed=1).x  # 25, the default, leave 13% more variance
     z = (x - law.mean()) / law.std()
     # 600 means of 60 draws have a root mean square of 0.13 by chance alone.
     assert math.sqrt(max(0.0, float(z.mean(0).square().mean()) - 1 / n)) < 0.1

@@ -447,7 +447,8 @@ def test_a_pixel_pipeline_is_sampled_like_any_prior(folders):
 def test_the_python_of_the_documentation_runs(monkeypatch, folders):
     """docs/networks.md with tiny pipelines in place of the real ones, and few steps."""
     text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
-    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    # test_denoiser.py has those with weights of one's own.
+    programs = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "from_file" not in code]
     assert len(programs) == 4
     load = diffusers_module.load
     given = {"ddpm-celebahq-256": folders / "pixels", "sd15": folders / "latent"}

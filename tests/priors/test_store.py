@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import priors
-from priors import store
+from priors import classical, store
 
 DESIGN = {
     "network": {"channels": [4, 8], "encoder_blocks": [1], "decoder_blocks": [1], "middle_blocks": 1, "features": 16},
@@ -71,7 +71,8 @@ def test_loading_is_silent_and_leaves_random_state_alone(file, capfd):
 
 
 def test_shipped_prior():
-    assert priors.available() == ["fashion-28", "fashion-28-conditional"]
+    assert {"fashion-28", "fashion-28-conditional"} <= set(store.learned())
+    assert priors.available() == sorted([*store.learned(), *classical.available()])
     prior = priors.load("fashion-28")
     assert prior.image_shape == (1, 28, 28)
     assert prior.sigma_range == (0.002, 80.0)
