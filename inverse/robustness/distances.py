@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -55,9 +56,14 @@ def histogram(exact: ExactPosterior) -> Histogram | None:
     if not isinstance(exact, ManifoldPosterior) or exact.prior.manifold.dim not in BINS:
         return None
     manifold = exact.prior.manifold
-    index = _bins(manifold, manifold.coordinates(exact.nodes))
-    weights = torch.zeros(len(exact.log_weights), BINS[manifold.dim] ** manifold.dim, dtype=torch.float64)
-    weights.index_add_(1, index, exact.log_weights.exp().double().cpu())
+    nodes, masses = manifold.coordinates(exact.nodes).cpu(), exact.log_weights.exp().double().cpu()
+    weights = torch.zeros(len(masses), BINS[manifold.dim] ** manifold.dim, dtype=torch.float64)
+    halves = [_halves(manifold, nodes, k, count) for k, count in enumerate(exact.counts)]
+    for chosen in product(*halves):
+        index, share = torch.zeros(len(nodes), dtype=torch.long), torch.ones(len(nodes), dtype=torch.float64)
+        for bins, part in chosen:
+            index, share = index * BINS[manifold.dim] + bins, share * part
+        weights.index_add_(1, index, share * masses)
     return Histogram(manifold, weights)
 
 
@@ -79,12 +85,35 @@ def on_manifold(x: Tensor, exact: Histogram) -> dict[str, float]:
 
 def _bins(manifold: Submanifold, u: Tensor) -> Tensor:
     """Index of the bin of coordinates u (K, dim), (K,)."""
-    per_axis = BINS[manifold.dim]
     index = torch.zeros(len(u), dtype=torch.long)
-    for k, axis in enumerate(manifold.axes):
-        part = ((u[:, k].cpu() - axis.low) / (axis.high - axis.low) * per_axis).floor().long()
-        index = index * per_axis + part.clamp(0, per_axis - 1)
+    for k in range(manifold.dim):
+        index = index * BINS[manifold.dim] + _whole(_places(manifold, u, k), manifold, k)
     return index
+
+
+def _halves(manifold: Submanifold, nodes: Tensor, k: int, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Along axis k the bins (K,) on which the cells of nodes (K, dim) lie, and their shares: two on a circle, else one.
+
+    The cell of a node of the trapezoid rule reaches half a step to both sides, often over an edge of a bin.
+    """
+    place = _places(manifold, nodes, k)
+    if not manifold.axes[k].periodic:
+        return [(_whole(place, manifold, k), torch.ones_like(place))]
+    step = BINS[manifold.dim] / count
+    end = place + step / 2
+    beyond = ((end - end.floor()) / step).clamp(max=1)
+    return [(_whole(end - step, manifold, k), 1 - beyond), (_whole(end, manifold, k), beyond)]
+
+
+def _places(manifold: Submanifold, u: Tensor, k: int) -> Tensor:
+    """Coordinate k of u (K, dim), in bins from its lowest value, (K,)."""
+    axis = manifold.axes[k]
+    return (u[:, k].cpu() - axis.low) / (axis.high - axis.low) * BINS[manifold.dim]
+
+
+def _whole(place: Tensor, manifold: Submanifold, k: int) -> Tensor:
+    index, bins = place.floor().long(), BINS[manifold.dim]
+    return index % bins if manifold.axes[k].periodic else index.clamp(0, bins - 1)
 
 
 def _spread(x: Tensor) -> Tensor:
