@@ -1,6 +1,6 @@
 """Laws of images p(x), known through the score of p smoothed by Gaussian noise."""
 
-from . import manifolds
+from . import inference, manifolds
 from .base import Prior
 from .check import check_score
 from .classical import BM3D, Median, TotalVariation, Wavelet
@@ -36,6 +36,7 @@ __all__ = [
     "Wavelet",
     "available",
     "check_score",
+    "inference",
     "load",
     "manifolds",
 ]

@@ -85,7 +85,8 @@ def key_value(text: str) -> tuple[str, object]:
         return key, value == "true"
     if Path(value).suffix == ".npy":
         try:
-            return key, torch.from_numpy(images.load_npy(value))
+            array = torch.from_numpy(images.load_npy(value))
+            return key, array.float() if array.is_floating_point() else array  # like the images
         except (ValueError, OSError, TypeError) as error:
             raise argparse.ArgumentTypeError(str(error)) from None
     for kind in (int, float):

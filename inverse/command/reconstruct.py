@@ -103,8 +103,12 @@ def run(args: argparse.Namespace) -> None:
 
 def prior_for(args: argparse.Namespace) -> str:
     """Name of the shipped prior for images of this size."""
-    if args.measured:
-        side = max(args.shape[1:]) if args.shape else 0
+    if args.measured and args.shape:
+        side = max(args.shape[1:])
+    elif args.measured:
+        # What was measured of an image of unknown shape is often an image itself.
+        shape = images.load_npy(args.files[0]).shape
+        side = max(shape[2:]) if len(shape) == 4 else 0
     else:
         side = max(images.load(args.files).x.shape[-2:])
     return "fashion-28" if side <= arguments.SMALL else "photo"

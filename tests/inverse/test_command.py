@@ -198,8 +198,18 @@ def test_a_prior_of_any_size_takes_the_image_as_it_is(work, any_size):
     assert torch.equal(inverse.Samples.load("again/samples.safetensors").x, samples.x)
 
 
+def test_a_kernel_of_numpys_own_precision_will_do(work, any_size):
+    np.save("y.npy", np.full((1, 3, 40, 52), 0.5, np.float32))
+    np.save("kernel.npy", np.full((3, 3), 1 / 9))
+    blur = ["--operator", "blur", "--option", "kernel=kernel.npy", "--n", "1", "--sampler-option", "steps=2"]
+    command = ["reconstruct", "y.npy", "--measured", "--shape", "3,40,52", "--prior", any_size, *blur]
+    assert main([*command, "--out", "out"]) == 0
+
+
 def test_what_a_measurement_of_any_size_needs(work, any_size, weights, refused):
     np.save("y.npy", np.zeros((1, 3, 40, 52), np.float32))
+    needed = "--shape C,H,W is needed with --measured and photo"
+    assert needed in refused("reconstruct", "y.npy", "--measured", "--operator", "denoising")
     command = ["reconstruct", "y.npy", "--measured", "--operator", "denoising", "--prior"]
     assert "--shape C,H,W is needed with --measured" in refused(*command, any_size)
     assert "--shape must be that of" in refused(*command, weights, "--shape", "3,40,52")
