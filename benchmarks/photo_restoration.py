@@ -7,7 +7,7 @@ each with noise 0.05, on six test images of scikit-image that the prior has not 
 Peers, all from deepinv: DiffPIR (Zhu et al. 2023) with the same denoiser and as many calls as one of our chains takes,
 once, and as the mean of 8 runs; total variation and wavelet regularisation (100 iterations of proximal gradients). They
 get, for each kind of measurement, the hyper-parameters of the grids below that are best on these very images; ours are
-not tuned at all here.
+not tuned at all here. Wavelets need a package more: `pip install ptwt`.
 
     python benchmarks/photo_restoration.py                # the central 256 x 256 pixels
     python benchmarks/photo_restoration.py --side 128     # a quarter of the time
