@@ -19,13 +19,16 @@ from priors import Prior
 from priors.tiled import Tiled
 
 MOST_ROWS = 12
+# Of images in [0, 1] few operators measure more.
+UNUSUAL = 20.0
 HELP = "posterior samples of your own images or measurements"
 DESCRIPTION = """\
 The files are images: each is measured by the operator with fresh noise and reconstructed from that, so that the
 result can be compared with what went in. With --measured the file is a .npy array of measurements instead.
 
 Images: pictures, or .npy arrays (H, W), (N, H, W) or (N, C, H, W) with values in [0, 1] or unsigned bytes. To fit the
-prior they are made grey or colour, cropped at the centre and resampled, and each change is told.
+prior they are made grey or colour, cropped at the centre and resampled, and each change is told. Transparent parts lie
+over white.
 Measurements: (B, *measurement shape) for the same operator, options and --seed that --measured is given, in units in
 which the image is in [0, 1]; --noise is their noise. (A run's own measurement.npy is such a file.)
 
@@ -142,6 +145,9 @@ def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, Phys
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{args.files[0]} must hold real numbers, got {values.dtype}")
     y = torch.from_numpy(values.astype(np.float32))
+    if y.numel() and float(y.abs().max()) > UNUSUAL:
+        largest = f"{args.files[0]} has values up to {float(y.abs().max()):g}, and images are taken to be in [0, 1]"
+        print(f"{largest}: if it was made of an image in 0..255, divide it by 255", file=sys.stderr)
     return None, y, operator(args, shape), [f"measurement-{i}" for i in range(len(y) if y.ndim else 0)]
 
 

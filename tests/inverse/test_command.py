@@ -206,6 +206,15 @@ def test_a_kernel_of_numpys_own_precision_will_do(work, any_size):
     assert main([*command, "--out", "out"]) == 0
 
 
+def test_a_measurement_of_bytes_is_noticed(work, weights, capsys):
+    for name, scale in (("unit", 1), ("bytes", 255)):
+        np.save(f"{name}.npy", np.full((1, 1, 28, 28), 0.5 * scale, np.float32))
+        problem = ["--measured", "--operator", "denoising", "--prior", weights, *FAST, "--out", name]
+        assert main(["reconstruct", f"{name}.npy", *problem]) == 0
+        said = capsys.readouterr().err
+        assert ("bytes.npy has values up to 127.5, and images are taken to be in [0, 1]" in said) == (name == "bytes")
+
+
 def test_what_a_measurement_of_any_size_needs(work, any_size, weights, refused):
     np.save("y.npy", np.zeros((1, 3, 40, 52), np.float32))
     needed = "--shape C,H,W is needed with --measured and photo"
