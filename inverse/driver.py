@@ -280,7 +280,7 @@ def _provenance(posterior: Posterior) -> dict[str, Any]:
 
     sigma = operators.noise_sigma(posterior.physics)
     return {
-        "prior": type(posterior.prior).__name__,
+        "prior": getattr(posterior.prior, "about", {}).get("name", type(posterior.prior).__name__),
         "physics": type(posterior.physics).__name__,
         "noise_sigma": torch.as_tensor(sigma).flatten().tolist() if sigma is not None else None,
         "torch": torch.__version__,

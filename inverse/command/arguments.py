@@ -58,6 +58,10 @@ def add_problem(parser: argparse.ArgumentParser, by_image: bool = False) -> None
         help="hyper-parameter of the sampler, such as steps=100; the others are chosen from the problem",
     )
     add("--n", 16, "16; with a prior of any size 8", "samples per measurement", metavar="N", type=count)
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """How a learned prior is run, for `prior`."""
     parser.add_argument(
         "--inference",
         metavar="MODE",
@@ -144,9 +148,9 @@ def device(args: argparse.Namespace) -> torch.device:
 
 
 def prior(args: argparse.Namespace) -> Prior:
-    """The prior that --prior names, on its device."""
+    """The prior that --prior names, run as --inference says, on its device."""
     loaded = priors.load(args.prior)
-    if getattr(args, "inference", inference.DEFAULT) != inference.DEFAULT:
+    if args.inference != inference.DEFAULT:
         loaded = inference.prepare(loaded, args.inference)
     return loaded.to(device(args))
 

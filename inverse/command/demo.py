@@ -29,6 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("demo", help=HELP, description=DESCRIPTION, epilog=EXAMPLES)
     arguments.add_out(parser, "demo")
     arguments.add_problem(parser)
+    arguments.add_inference(parser)
     arguments.add_machine(parser)
     parser.set_defaults(run=run)
 

@@ -15,10 +15,11 @@ from inverse import figures, images, registry, report
 from inverse.command import arguments, output
 from inverse.posterior import Posterior
 from inverse.samples import Samples
-from priors import Prior
-from priors.tiled import Tiled
+from priors import Prior, Tiled
 
 MOST_ROWS = 12
+# Images with a longer side are denoised in tiles of this one.
+TILE = 512
 # Of images in [0, 1] few operators measure more.
 UNUSUAL = 20.0
 HELP = "posterior samples of your own images or measurements"
@@ -67,6 +68,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--shape", metavar="C,H,W", type=arguments.shape, help="of the images, with --measured and a prior of any size"
     )
     arguments.add_problem(parser, by_image=True)
+    arguments.add_inference(parser)
     arguments.add_machine(parser)
     arguments.add_out(parser, "reconstruction")
     parser.set_defaults(run=run)
@@ -78,9 +80,9 @@ def run(args: argparse.Namespace) -> None:
         prior = arguments.prior(args)
         truth, y, physics, names = measured(args, prior) if args.measured else measure(args, prior)
         physics, y = physics.to(args.device), y.to(args.device)
-        if prior.image_shape is None:
-            prior = Tiled(prior)
         posterior = Posterior(prior, physics, y)
+        if prior.image_shape is None and max(posterior.image_shape[1:]) > TILE:
+            posterior = Posterior(Tiled(prior, TILE), physics, y)
         args.sampler = args.sampler or registry.default(posterior)
         n = args.n or (8 if prior.image_shape is None else 16)
         samples = arguments.sampler(args).sample(posterior, n, seed=args.seed, progress=True)
@@ -106,25 +108,38 @@ def run(args: argparse.Namespace) -> None:
 
 def prior_for(args: argparse.Namespace) -> str:
     """Name of the shipped prior for images of this size."""
-    if args.measured and args.shape:
-        side = max(args.shape[1:])
-    elif args.measured:
+    if args.measured:
         # What was measured of an image of unknown shape is often an image itself.
-        shape = images.load_npy(args.files[0]).shape
-        side = max(shape[2:]) if len(shape) == 4 else 0
+        shapes = [args.shape or measurements(args).shape[1:]]
     else:
-        side = max(images.load(args.files).x.shape[-2:])
+        shapes = [tuple(read([file]).x.shape[1:]) for file in args.files]
+    side = max(max(shape[1:]) if len(shape) == 3 else 0 for shape in shapes)
     return "fashion-28" if side <= arguments.SMALL else "photo"
+
+
+def read(files: list[str], image_shape: tuple[int, ...] | None = None) -> images.Images:
+    """The images of files, and where they are none, what to do with measurements."""
+    try:
+        return images.load(files, image_shape)
+    except images.OutOfRange as error:
+        raise ValueError(f"{error} (for measurements pass --measured)") from error
+
+
+def measurements(args: argparse.Namespace) -> np.ndarray:
+    """The array of --measured."""
+    if len(args.files) != 1 or not args.files[0].endswith(".npy"):
+        raise ValueError(f"--measured needs one .npy file of measurements, got {' '.join(args.files)}")
+    values = images.load_npy(args.files[0])
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{args.files[0]} must hold real numbers, got {values.dtype}")
+    return values
 
 
 def measure(args: argparse.Namespace, prior: Prior) -> tuple[Tensor, Tensor, Physics, list[str]]:
     """The images as truths, and measurements made of them."""
     # Where the shape is known beforehand, wrong options are refused before the images are read.
     physics = None if prior.image_shape is None else operator(args, prior.image_shape)
-    try:
-        truth, names, notes = images.load(args.files, prior.image_shape)
-    except images.OutOfRange as error:
-        raise ValueError(f"{error} (for measurements pass --measured)") from error
+    truth, names, notes = read(args.files, prior.image_shape)
     for note in notes:
         print(note, file=sys.stderr)
     physics = physics or operator(args, tuple(truth.shape[1:]))
@@ -134,16 +149,12 @@ def measure(args: argparse.Namespace, prior: Prior) -> tuple[Tensor, Tensor, Phy
 
 def measured(args: argparse.Namespace, prior: Prior) -> tuple[None, Tensor, Physics, list[str]]:
     """The file's measurements; no truth is known."""
-    if len(args.files) != 1 or not args.files[0].endswith(".npy"):
-        raise ValueError(f"--measured needs one .npy file of measurements, got {' '.join(args.files)}")
+    values = measurements(args)
     shape = prior.image_shape or args.shape
     if shape is None:
         raise ValueError(f"--shape C,H,W is needed with --measured and {args.prior}, a prior of images of any size")
     if args.shape not in (None, tuple(shape)):
         raise ValueError(f"--shape must be that of {args.prior}, {shape}, got {args.shape}")
-    values = images.load_npy(args.files[0])
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{args.files[0]} must hold real numbers, got {values.dtype}")
     y = torch.from_numpy(values.astype(np.float32))
     if y.numel() and float(y.abs().max()) > UNUSUAL:
         largest = f"{args.files[0]} has values up to {float(y.abs().max()):g}, and images are taken to be in [0, 1]"

@@ -36,6 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--size", metavar="N", type=arguments.count, help="side in pixels, for a prior of images of any size"
     )
+    arguments.add_inference(parser)
     arguments.add_machine(parser)
     arguments.add_out(parser, "sample")
     parser.set_defaults(run=run)

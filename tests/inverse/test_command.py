@@ -234,6 +234,20 @@ def test_the_prior_suits_the_size_of_the_images(work, weights, side, name, monke
     assert asked == [name]
 
 
+def test_small_images_of_different_sizes_are_brought_to_the_prior(work):
+    for side in (20, 28):
+        Image.fromarray(np.zeros((side, side), np.uint8)).save(f"{side}.png")
+    assert main(["reconstruct", "20.png", "28.png", "--operator", "denoising", *FAST, "--out", "out"]) == 0
+    assert np.load("out/mean.npy").shape == (2, 1, 28, 28)
+
+
+def test_what_a_file_is_not_is_told_without_a_prior_too(work, refused):
+    np.save("y.npy", np.full((1, 1, 40, 40), 3.0))
+    assert "(for measurements pass --measured)" in refused("reconstruct", "y.npy", "--operator", "denoising")
+    measured = ["reconstruct", "shoe.png", "--measured", "--operator", "denoising"]
+    assert "--measured needs one .npy file of measurements, got shoe.png" in refused(*measured)
+
+
 def test_a_network_runs_plain_as_well(work, weights):
     for mode in ("plain", "channels-last"):
         assert main(reconstruct(weights, "--operator", "denoising", "--inference", mode, "--out", mode)) == 0

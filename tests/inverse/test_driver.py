@@ -58,6 +58,13 @@ def test_dps_does_not_move_between_levels_that_coincide(gaussian_problem):
     assert torch.equal(moved.x, x)
 
 
+def test_results_name_a_prior_that_has_a_name(gaussian_problem):
+    posterior = gaussian_problem(batch=1)
+    assert QUICK["dps"].sample(posterior, 1).info["prior"] == "GaussianMixture"
+    posterior.prior.about = {"name": "blobs"}
+    assert QUICK["dps"].sample(posterior, 1).info["prior"] == "blobs"
+
+
 class Counting(Prior):
     """A prior that counts how often each of its chains was denoised."""
 
@@ -76,8 +83,12 @@ def test_nfe_is_the_number_of_denoiser_calls_per_chain(name, method, gaussian_pr
     posterior = gaussian_problem(batch=2)
     counting = Counting(posterior.prior)
     prior = counting if method is None else MaximumEntropy(counting, method=method)
-    samples = QUICK[name].sample(Posterior(prior, posterior.physics, posterior.y), 3, chunk_size=4)
-    assert samples.nfe == math.ceil(counting.items / 6)
+    problem = Posterior(prior, posterior.physics, posterior.y)
+    samples = QUICK[name].sample(problem, 3, chunk_size=4)
+    calls = counting.items
+    resolved = QUICK[name].resolve(problem)
+    assert calls == 6 * resolved.evaluations(problem) + 2 * resolved.shared_evaluations(problem)
+    assert samples.nfe == math.ceil(calls / 6)
     assert samples.x.shape == (3, 2, 1, 8, 8)
 
 
