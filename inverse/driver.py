@@ -211,11 +211,10 @@ class Run:
         return [torch.randn(self.shape, **options) for _ in range(draws)]
 
     def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
-        if chunk_size is None:
-            chunk_size = max(1, CHUNK_ENTRIES.get(self.device.type, 2**18) // math.prod(self.shape[1:]))
+        size = chunk_size or default_chunk(self.shape[1:], self.device)
         index = torch.arange(self.shape[0], device=self.device) % len(self.posterior)
-        starts = range(0, self.shape[0], chunk_size)
-        return [(slice(a, a + chunk_size), self.posterior.chains(index[a : a + chunk_size])) for a in starts]
+        starts = range(0, self.shape[0], size)
+        return [(slice(a, a + size), self.posterior.chains(index[a : a + size])) for a in starts]
 
     def _check_finite(self, x: Tensor, i: int) -> None:
         if math.isfinite(x.sum()):  # one pass, and one number to wait for
@@ -268,6 +267,11 @@ class _Checkpoint:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def default_chunk(image_shape: tuple[int, ...], device: torch.device) -> int:
+    """How many images of that shape a network is given at once, where nothing else is said."""
+    return max(1, CHUNK_ENTRIES.get(device.type, CHUNK_ENTRIES["cpu"]) // math.prod(image_shape))
 
 
 def _rows(state: State, rows: slice) -> State:

@@ -11,13 +11,13 @@ for a probe z of unit modulus and random phase at every frequency. On natural im
 is most of V (their Wiener filter is of this form); for a stationary Gaussian prior it is all of it, and the method is
 exact. One number for V, as in DiffPIR (Zhu et al. 2023), is further from it: low frequencies are less certain.
 
-g is measured on scouts, one for each measurement, that go down the levels first in few steps.
+g is measured on scouts, one for each measurement, that go down the levels first in few steps; it is the mean over
+the measurements, which are taken to be of similar images.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import ClassVar
 
@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from . import defaults
+from .driver import default_chunk
+from .frequencies import frequencies_of
 from .mmps import MMPS, conjugate_residuals
 from .posterior import Posterior
 from .schedule import karras
 
-KNOTS = 24
 # The denoiser's answer to a probe of this size, in units of sigma, is taken as linear.
 PROBE = 0.1
 
@@ -77,7 +78,7 @@ class SpectralMMPS(MMPS):
     def conditioned(self, posterior: Posterior, mean: Tensor, spectrum: Tensor) -> Tensor:
         """Mean of the image given y, of N(mean, F* diag(spectrum) F). spectrum: (C, H, W // 2 + 1)."""
         physics, noise, residual = posterior.physics, posterior.noise_variance, posterior.y - posterior.physics.A(mean)
-        frequencies = Frequencies.of(posterior.image_shape, mean.device, mean.dtype)
+        frequencies = frequencies_of(posterior.image_shape, mean.device, mean.dtype)
         if self._response is not None:
             gain = spectrum / (noise + spectrum * self._response)
             return mean + frequencies.filtered(physics.A_adjoint(residual), gain)
@@ -97,7 +98,7 @@ class _Gains:
 
     def __init__(self, sigmas: tuple[float, ...], values: Tensor, shape: tuple[int, ...]) -> None:
         self.sigmas, self.values = sigmas, values
-        self.frequencies = Frequencies.of(shape, values.device, values.dtype)
+        self.frequencies = frequencies_of(shape, values.device, values.dtype)
 
     @classmethod
     def measured(cls, sampler: SpectralMMPS, posterior: Posterior) -> _Gains:
@@ -106,13 +107,13 @@ class _Gains:
         generator = torch.Generator(posterior.y.device).manual_seed(0)
         options = {"generator": generator, "device": posterior.y.device, "dtype": posterior.y.dtype}
         x = sampler.sigma_max * torch.randn((len(posterior), *shape), **options)
-        frequencies = Frequencies.of(shape, x.device, x.dtype)
+        frequencies = frequencies_of(shape, x.device, x.dtype)
         levels = (*karras(sampler.sigma_max, sampler.sigma_min, sampler.scout_steps), 0.0)
         values = []
         for i, sigma in enumerate(levels[:-1]):
-            mean = posterior.prior.denoise(x, sigma)
+            mean = denoised(posterior, x, sigma)
             probe = frequencies.probe(torch.randn(x.shape, **options))
-            answer = (posterior.prior.denoise(x + PROBE * sigma * probe, sigma) - mean) / (PROBE * sigma)
+            answer = (denoised(posterior, x + PROBE * sigma * probe, sigma) - mean) / (PROBE * sigma)
             values.append(frequencies.gain(probe, answer))
             spectrum = sigma**2 * frequencies.spectrum(values[-1])
             x = torch.lerp(sampler.conditioned(posterior, mean, spectrum), x, levels[i + 1] / sigma)
@@ -128,10 +129,16 @@ class _Gains:
         return self.frequencies.spectrum(torch.lerp(self.values[low].log(), self.values[high].log(), weight).exp())
 
 
+def denoised(posterior: Posterior, x: Tensor, sigma: float) -> Tensor:
+    """The prior's D(x, sigma) in as much memory as the chains take, x (N, *image_shape)."""
+    parts = x.split(default_chunk(posterior.image_shape, x.device))
+    return torch.cat([posterior.prior.denoise(part, sigma) for part in parts])
+
+
 def response(posterior: Posterior) -> Tensor | None:
     """r with A^T A = F* diag(r) F, (C, H, W // 2 + 1), as circular blurs have; None for a physics without."""
     physics, shape, y = posterior.physics, posterior.image_shape, posterior.y
-    frequencies = Frequencies.of(shape, y.device, y.dtype)
+    frequencies = frequencies_of(shape, y.device, y.dtype)
     generator = torch.Generator(y.device).manual_seed(0)
     white = torch.randn((2, 1, *shape), generator=generator, device=y.device, dtype=y.dtype)
     first, second = (frequencies.probe(noise).expand(len(y), -1, -1, -1) for noise in white)
@@ -139,67 +146,3 @@ def response(posterior: Posterior) -> Tensor | None:
     answer = physics.A_adjoint(physics.A(second))
     error = (answer - frequencies.filtered(second, found)).square().sum()
     return found if error <= 1e-6 * answer.square().sum() else None
-
-
-class Frequencies:
-    """The frequencies of images of one shape, and functions of their modulus, by their values at knots.
-
-    Channels are turned by the orthonormal cosine transform: for colours into luminance, red - blue, and green - others,
-    which are nearly uncorrelated in natural images.
-    """
-
-    def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
-        channels, self.height, self.width = shape
-        options = {"device": like.device, "dtype": like.dtype}
-        order, place = torch.arange(channels, **options)[:, None], torch.arange(channels, **options)
-        self.turn = torch.nn.functional.normalize(torch.cos(math.pi / channels * (place + 0.5) * order), dim=1)
-        columns = torch.fft.rfftfreq(self.width, **options)
-        modulus = torch.hypot(torch.fft.fftfreq(self.height, **options)[:, None], columns)
-        # Each column but the first, and the last of an even width, stands for its mirror image too.
-        self.count = torch.where((columns == 0) | (columns == 0.5), 1.0, 2.0).expand_as(modulus)
-        self.knots = min(KNOTS, min(shape[1:]) // 2 + 1)
-        lowest = 1 / max(shape[1:])
-        place = (modulus / lowest).clamp(min=1).log() / math.log(0.5**0.5 / lowest) * (self.knots - 1)
-        self.below = place.long().clamp(max=max(self.knots - 2, 0))
-        self.above = (self.below + 1).clamp(max=self.knots - 1)
-        self.share = place - self.below
-
-    @classmethod
-    @functools.lru_cache(maxsize=8)
-    def of(cls, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Frequencies:
-        return cls(shape, torch.empty(0, device=device, dtype=dtype))
-
-    def spectrum(self, values: Tensor) -> Tensor:
-        """(C, knots) -> (C, H, W // 2 + 1), linear in the logarithm of the modulus."""
-        return torch.lerp(values[:, self.below], values[:, self.above], self.share)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Coefficients of (N, C, H, W), orthonormal."""
-        return torch.fft.rfft2(torch.einsum("dc,nchw->ndhw", self.turn, x), norm="ortho")
-
-    def inverse(self, coefficients: Tensor) -> Tensor:
-        turned = torch.fft.irfft2(coefficients, s=(self.height, self.width), norm="ortho")
-        return torch.einsum("dc,ndhw->nchw", self.turn, turned)
-
-    def filtered(self, x: Tensor, spectrum: Tensor) -> Tensor:
-        """F* diag(spectrum) F x."""
-        return self.inverse(spectrum * self.forward(x))
-
-    def probe(self, noise: Tensor) -> Tensor:
-        """White noise (N, C, H, W) with every coefficient of modulus 1."""
-        coefficients = self.forward(noise)
-        return self.inverse(coefficients / coefficients.abs())
-
-    def response(self, probe: Tensor, answer: Tensor) -> Tensor:
-        """Re conj(F probe) F answer, mean over the batch, (C, H, W // 2 + 1)."""
-        return (self.forward(probe).conj() * self.forward(answer)).real.mean(0)
-
-    def gain(self, probe: Tensor, answer: Tensor) -> Tensor:
-        """Mean of the response about each knot, (C, knots), kept above 0."""
-        found = self.response(probe, answer)
-        total, weight = (found.new_zeros(len(found), self.knots) for _ in range(2))
-        for knot, share in ((self.below, 1 - self.share), (self.above, self.share)):
-            index, each = knot.flatten().expand(len(found), -1), (self.count * share).flatten()
-            total.scatter_add_(1, index, each * found.flatten(1))
-            weight.scatter_add_(1, index, each.expand_as(index))
-        return (total / weight.clamp(min=1e-12)).clamp(min=1e-6)

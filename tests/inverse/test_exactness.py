@@ -21,7 +21,7 @@ OPERATORS = {
 BARS = {
     "mmps": (0.10, 0.07),
     # Its covariance is periodic, that of the prior is not, and 8 pixels are all edge.
-    "mmps-spectral": (0.30, 0.20),
+    "mmps-spectral": (0.20, 0.16),
     "annealed-langevin": (0.15, 0.10),
     "langevin": (0.10, 0.07),
     "dps": (0.60, 0.50),

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import operators
-from inverse import Posterior
-from inverse.spectral import Frequencies, SpectralMMPS
+from inverse import Posterior, driver
+from inverse.frequencies import Frequencies
+from inverse.spectral import SpectralMMPS, response
 from priors import GaussianMixture, Prior
 from priors.base import sigma_per_item
 
@@ -33,7 +34,7 @@ class Stationary(Prior):
 
 
 def frequencies() -> Frequencies:
-    return Frequencies.of(SHAPE, torch.device("cpu"), torch.float32)
+    return Frequencies(SHAPE, torch.device("cpu"), torch.float32)
 
 
 def white(*shape: int) -> torch.Tensor:
@@ -60,34 +61,6 @@ def problem(operator: str, batch: int = 2, **options: object) -> Posterior:
     return Posterior(prior, physics, physics(prior.sample(batch, seed=1)))
 
 
-def test_transform_is_orthogonal_and_filter_symmetric():
-    x, y, spectrum = white(2, *SHAPE), white(2, *SHAPE).flip(2), frequencies().spectrum(white(3, frequencies().knots))
-    torch.testing.assert_close(frequencies().inverse(frequencies().forward(x)), x)
-    one, other = ((a * frequencies().filtered(b, spectrum)).sum() for a, b in ((x, y), (y, x)))
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-
-
-def test_grey_is_the_first_channel_of_the_transform():
-    grey = white(1, 1, 10, 10).expand(1, *SHAPE)
-    assert frequencies().forward(grey)[:, 1:].abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 15, 7), (1, 4, 33), (1, 2, 2)])
-def test_gain_of_a_multiple_of_the_identity_is_that_multiple_at_all_knots(shape):
-    own = Frequencies.of(shape, torch.device("cpu"), torch.float32)
-    probe = own.probe(white(1, *shape))
-    torch.testing.assert_close(own.forward(probe).abs(), torch.ones(own.forward(probe).shape))
-    torch.testing.assert_close(own.gain(probe, 0.3 * probe), torch.full((shape[0], own.knots), 0.3))
-
-
-def test_gain_of_a_filter_is_its_own_smoothed_between_knots():
-    values = torch.linspace(1, 0.1, frequencies().knots).repeat(3, 1)
-    probe = frequencies().probe(white(1, *SHAPE))
-    found = frequencies().gain(probe, frequencies().filtered(probe, frequencies().spectrum(values)))
-    # The mean about a knot of what is linear between knots 0.18 apart: less than that spacing away.
-    assert (found - values).abs().max() < 0.1
-
-
 @pytest.mark.parametrize(
     ("operator", "options"),
     [("gaussian-blur", {"width": 1.0}), ("inpainting", {"keep": 0.5}), ("super-resolution", {"factor": 2})],
@@ -100,6 +73,32 @@ def test_posterior_of_a_stationary_gaussian_prior(operator, options):
     # 600 means of 60 draws have a root mean square of 0.13 by chance alone.
     assert math.sqrt(max(0.0, float(z.mean(0).square().mean()) - 1 / n)) < 0.1
     assert abs(float(z.var(0).mean()) - 1) < 0.1
+
+
+def test_response_of_a_circular_blur_is_the_square_of_its_transfer_function():
+    spread = torch.zeros(1, 1, 3, 3)
+    spread[..., 1, :] = torch.tensor([0.2, 0.7, 0.1])
+    blur = operators.create("blur", SHAPE, kernel=spread, noise=0.1)
+    turns = 2 * math.pi * torch.fft.rfftfreq(10)
+    expected = (0.7 + 0.3 * torch.cos(turns)) ** 2 + (0.1 * torch.sin(turns)) ** 2
+    found = response(Posterior(stationary(), blur, torch.zeros(2, *SHAPE)))
+    torch.testing.assert_close(found, expected.expand(3, 10, 6), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("operator", ["inpainting", "super-resolution", "compressed-sensing"])
+def test_other_physics_have_no_response(operator):
+    assert response(problem(operator)) is None
+
+
+def test_scouts_are_denoised_in_chunks(monkeypatch):
+    posterior = problem("inpainting", batch=5)
+    sampler = SpectralMMPS(steps=3)
+    whole, sizes = sampler.sample(posterior, 2).x, []
+    monkeypatch.setattr(driver, "CHUNK_ENTRIES", {"cpu": 2 * math.prod(SHAPE)})
+    denoise = posterior.prior.denoise
+    monkeypatch.setattr(posterior.prior, "denoise", lambda x, sigma: (sizes.append(len(x)), denoise(x, sigma))[1])
+    torch.testing.assert_close(sampler.sample(posterior, 2).x, whole)
+    assert max(sizes) == 2
 
 
 def test_scouts_are_counted_once_for_each_measurement():
