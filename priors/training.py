@@ -222,10 +222,10 @@ def fit(
     held_out = {"held_out": held_out} if isinstance(held_out, Tensor) else held_out
     labels_shown, labels_held_out = labels or (None, None)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     checkpoint, best, log = out / CHECKPOINT, out / BEST, out / "log.jsonl"
     every = evaluate_images or TRAINED_PER_MEASURED * sum(map(len, held_out.values()))
     run = start(data, schedule, network or {}, device, first, settings)
+    out.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         run.resume(checkpoint)
     else:
@@ -267,6 +267,10 @@ def start(
     settings: Mapping[str, object] | None = None,
 ) -> Run:
     """A run at its first step: weights of `first` or as the seed draws them, mean and std as the data have them."""
+    if not (first is None or isinstance(first, Preconditioned)):
+        raise ValueError(
+            f"first must be a learned prior, whose weights a run can start from, got {type(first).__name__}"
+        )
     mean, std = data.moments()
     if not (math.isfinite(mean) and std > 0):
         raise ValueError(f"data must be finite and vary, got images of mean {mean:g} and standard deviation {std:g}")
@@ -376,7 +380,8 @@ def train(
     needs `minutes` or `images`. device: of torch. progress: a line on the standard error. look: see `fit`.
     When the run ends, or is interrupted, its best averaged weights are in `out`, in a file of the prior's name, which
     `priors.load` reads.
-    Raises ValueError for settings that differ from those of the run in `out`, FileNotFoundError without the data.
+    Raises ValueError for settings that differ from those of the run in `out` and for a `first` that is not a learned
+    prior, FileNotFoundError without the data.
     """
     schedule = {name: value for name, value in schedule.items() if value is not None}
     options: dict[str, Any] = {"device": device, "progress": progress, "look": look}

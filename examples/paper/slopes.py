@@ -92,13 +92,14 @@ FEW = ("circle", "sphere S2")
 
 
 class Size(NamedTuple):
-    """Of a run: chains, Langevin time, and thicknesses of the cloud, well below the radius of curvature.
+    """Of a run: chains, seeds, Langevin time, and thicknesses of the cloud, well below the radius of curvature.
 
     n: chains for the generic prior. The same thicknesses span noise levels whose logarithms lie 1 / (1 - alpha/2) times
     as far apart, so that the slopes of tempered priors need fewer, though never less than `least`.
     """
 
     n: int = 1000
+    seeds: int = 5
     least: int = 200
     time: float = 3.0
     thicknesses: tuple[float, ...] = (0.05, 0.1, 0.2)
@@ -112,12 +113,12 @@ class Size(NamedTuple):
 # trace of the second fundamental form. This has to be small: |H|^2 / n is 5 on S^5 and 5.7 on the image orbit. S^5
 # mixes faster, at rate n. Where the denoiser costs more there are fewer chains.
 SIZES = {
-    "ellipse (1, 2)": Size(time=4.0),
+    "ellipse (1, 2)": Size(seeds=12, time=4.0),
     "sphere S5 in R12": Size(time=1.0, thicknesses=(0.025, 0.05, 0.1)),
     "torus in R3": Size(n=300, least=100, time=4.0, thicknesses=(0.07, 0.14, 0.28)),
     "image orbit": Size(n=64, least=48, time=2.0, thicknesses=(0.04, 0.08, 0.15)),
 }
-SHORT = Size(n=400, thicknesses=(0.08, 0.13, 0.2))
+SHORT = Size(n=400, seeds=3, thicknesses=(0.08, 0.13, 0.2))
 # Of the cancelled score, whose cloud is as thick as sigma: its slope nears -1 at small sigma alone.
 CANCELLED_SIGMAS = (0.025, 0.05, 0.1)
 
@@ -234,7 +235,7 @@ def sampled_slope(name: str, method: str, args: argparse.Namespace) -> dict[str,
         TangentialError(manifold=prior, exponent=beta),
         AMPLITUDES,
         sigmas,
-        seeds=range(args.first_seed, args.first_seed + args.seeds),
+        seeds=range(args.first_seed, args.first_seed + size.seeds),
         n=size.chains(method),
         out=folder,
         workers=args.workers,
@@ -254,7 +255,7 @@ def sampled_slope(name: str, method: str, args: argparse.Namespace) -> dict[str,
             for row in zip(*(found[k] * found["sigma"] ** beta for k in ("critical", "low", "high")), strict=True)
         ],
         "floor": floors.tolist(),
-        "seeds": [args.first_seed, args.first_seed + args.seeds - 1],
+        "seeds": [args.first_seed, args.first_seed + size.seeds - 1],
         "n": size.chains(method),
         "time": size.time,
     }
@@ -279,7 +280,6 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    args.seeds = 3 if args.quick else 5
     names = [name for name in PRIORS if not args.only or any(word in name for word in args.only)]
     if not names:
         parser.error(f"--only must name some of {', '.join(PRIORS)}, got {' '.join(args.only)}")

@@ -87,7 +87,7 @@ def _bins(manifold: Submanifold, u: Tensor) -> Tensor:
     """Index of the bin of coordinates u (K, dim), (K,)."""
     index = torch.zeros(len(u), dtype=torch.long)
     for k in range(manifold.dim):
-        index = index * BINS[manifold.dim] + _whole(_places(manifold, u, k), manifold, k)
+        index = index * BINS[manifold.dim] + _bin_at(_places(manifold, u, k), manifold, k)
     return index
 
 
@@ -98,11 +98,11 @@ def _halves(manifold: Submanifold, nodes: Tensor, k: int, count: int) -> list[tu
     """
     place = _places(manifold, nodes, k)
     if not manifold.axes[k].periodic:
-        return [(_whole(place, manifold, k), torch.ones_like(place))]
+        return [(_bin_at(place, manifold, k), torch.ones_like(place))]
     step = BINS[manifold.dim] / count
     end = place + step / 2
     beyond = ((end - end.floor()) / step).clamp(max=1)
-    return [(_whole(end - step, manifold, k), 1 - beyond), (_whole(end, manifold, k), beyond)]
+    return [(_bin_at(end - step, manifold, k), 1 - beyond), (_bin_at(end, manifold, k), beyond)]
 
 
 def _places(manifold: Submanifold, u: Tensor, k: int) -> Tensor:
@@ -111,7 +111,8 @@ def _places(manifold: Submanifold, u: Tensor, k: int) -> Tensor:
     return (u[:, k].cpu() - axis.low) / (axis.high - axis.low) * BINS[manifold.dim]
 
 
-def _whole(place: Tensor, manifold: Submanifold, k: int) -> Tensor:
+def _bin_at(place: Tensor, manifold: Submanifold, k: int) -> Tensor:
+    """Index of the bin along axis k at each place (K,), (K,): a circle goes on from its start, other axes end."""
     index, bins = place.floor().long(), BINS[manifold.dim]
     return index % bins if manifold.axes[k].periodic else index.clamp(0, bins - 1)
 

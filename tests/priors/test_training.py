@@ -100,6 +100,14 @@ def test_conditional_run_starts_from_the_prior_it_is_given(tmp_path):
     torch.testing.assert_close(run.prior.given(1).denoise(x, 0.2), prior.denoise(x, 0.2))
 
 
+def test_conditional_run_cannot_start_from_a_prior_without_weights(tmp_path):
+    write_fashion_mnist(tmp_path, 16)
+    message = "first must be a learned prior, whose weights a run can start from, got TotalVariation"
+    with pytest.raises(ValueError, match=message):
+        training.train(tmp_path / "run", tmp_path, images=8, batch=8, conditional=True, first="tv", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_labels_are_those_of_the_images_and_some_are_dropped():
     schedule = Schedule(images=1, batch=2000, label_dropout=0.25)
     images, labels = torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20)
