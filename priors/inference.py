@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .base import Prior
 from .preconditioned import Preconditioned
+from .store import load
 from .unet import ResidualBlock
 
 MODES = ("plain", "channels-last", "bfloat16", "compiled")
@@ -28,9 +30,10 @@ class BFloat16(nn.Module):
             return self.network(x, noise, *labels).to(x.dtype)
 
 
-def prepare(prior: Prior, mode: str = DEFAULT) -> Preconditioned:
+def prepare(prior: Prior | str | Path, mode: str = DEFAULT) -> Preconditioned:
     """The prior with its network run in one of `MODES`; the prior that is given stays as it is.
 
+    prior: a learned one, or its name or file for `priors.load`.
     plain: float32, operation by operation, in the memory format of the images. channels-last: float32, the channels of
     a pixel beside each other, which convolutions on a processor prefer, with fewer passes over memory. bfloat16: the
     same with 8 significant bits, for processors and graphics cards that compute faster in them (many that have the
@@ -40,6 +43,8 @@ def prepare(prior: Prior, mode: str = DEFAULT) -> Preconditioned:
     """
     if mode not in MODES:
         raise ValueError(f"inference must be one of {', '.join(MODES)}, got {mode!r}")
+    if isinstance(prior, str | Path):
+        prior = load(prior)
     if not isinstance(prior, Preconditioned):
         raise ValueError(f"prior must be a learned one to be run in {mode}, got {type(prior).__name__}")
     layout = torch.contiguous_format if mode == "plain" else torch.channels_last

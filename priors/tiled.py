@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .base import Prior, Sigma, sigma_per_item
+from .store import load
 
 
 class Tiled(Prior):
     """A prior for images of any size, denoised in overlapping tiles, of which the middles are put together.
 
-    prior: for images of any size. side: of a tile, pixels. overlap: what it sees of its neighbours on each side,
-    pixels. step: tiles start at multiples of it, 2^n for a network that halves the resolution n times, for its grid.
+    prior: for images of any size, or its name or file for `priors.load`. side: of a tile, pixels. overlap: what it sees
+    of its neighbours on each side, pixels. step: tiles start at multiples of it, 2^n for a network that halves the
+    resolution n times, for its grid.
     Where what the denoiser says of a pixel depends on the image within `overlap` pixels alone, the result is that of
     the whole image; where it hardly depends on more, as with trained networks, nearly. For derivatives each tile is
     computed again, so that memory is that of one tile.
-    Raises ValueError for a prior of one image shape, and for tiles that would not reach beyond their overlap.
+    Raises ValueError for a prior of one image shape, and for tiles that would not reach beyond their overlap; TypeError
+    for what is no prior.
     """
 
     image_shape = None
 
-    def __init__(self, prior: Prior, side: int = 512, overlap: int = 64, step: int = 8) -> None:
+    def __init__(self, prior: Prior | str | Path, side: int = 512, overlap: int = 64, step: int = 8) -> None:
         super().__init__()
+        if isinstance(prior, str | Path):
+            prior = load(prior)
+        if not isinstance(prior, Prior):
+            raise TypeError(
+                f"prior must be a Prior or a name of priors.available(), got {type(prior).__name__}; "
+                "priors.Denoiser makes one of a deepinv denoiser"
+            )
         if prior.image_shape is not None:
             raise ValueError(f"prior must be one for images of any size, got one for {tuple(prior.image_shape)}")
         if overlap < 0 or overlap % step or side % step or side <= 2 * overlap:

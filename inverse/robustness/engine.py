@@ -151,7 +151,10 @@ def _in_processes(grid: Grid, groups: list[Group], workers: int) -> Iterator[lis
             except BrokenProcessPool:
                 deaths += 1
                 if deaths == ATTEMPTS:
-                    raise RuntimeError(f"a worker process died {ATTEMPTS} times; is there enough memory?") from None
+                    raise RuntimeError(
+                        f"a worker process died {ATTEMPTS} times; is there enough memory, and does a script call sweep "
+                        'under if __name__ == "__main__":?'
+                    ) from None
 
 
 @contextlib.contextmanager

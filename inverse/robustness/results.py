@@ -13,7 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from scipy import stats
 
+from . import summary
+
 CURVE = ["problem", "prior", "sampler", "error", "sigma"]
+# Tables lead with what tells curves apart and end with what was found: pandas hides the middle of a wide one.
+ORDER = ["prior", "sigma", "problem", "sampler", "error"]
 REPEATS = 2000
 LEVELS = (2.5, 97.5)
 
@@ -43,6 +47,12 @@ class Sweep:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __repr__(self) -> str:
+        return summary.text(self.table)
+
+    def _repr_html_(self) -> str:
+        return summary.page(self.table)
+
     def breakdown(self, threshold: float = 0.1, column: str = "distance") -> pd.DataFrame:
         """The critical amplitude of every curve: where the mean over seeds of `column` first exceeds the threshold.
 
@@ -61,15 +71,16 @@ class Sweep:
             low, high = _interval(estimate, _resampled(amplitudes, values, threshold), len(values))
             status = "below grid" if estimate == 0 else "above grid" if math.isinf(estimate) else "inside"
             bound = {"below grid": amplitudes[0], "above grid": amplitudes[-1], "inside": math.nan}[status]
-            found = {"critical": estimate, "low": low, "high": high, "status": status, "bound": bound}
-            rows.append({**dict(zip(CURVE, names, strict=True)), **found, "seeds": len(values)})
+            found = {"bound": bound, "status": status, "low": low, "critical": estimate, "high": high}
+            rows.append({**_in_order(names), "seeds": len(values), **found})
         return pd.DataFrame(rows)
 
     def rate(self, threshold: float = 0.1, column: str = "distance") -> pd.DataFrame:
         """Slope of log critical amplitude against log sigma, by least squares, with a 95% interval over seeds.
 
         Theory (Li et al. 2025): 0 for a generic prior, -alpha for a tempered one. Noise levels whose critical
-        amplitude lies outside the grid do not count; `levels` is how many do, and the slope is NaN below two.
+        amplitude lies outside the grid do not count; `levels` is how many do. Below two the slope is NaN, and `status`,
+        else "fitted", says what is missing. low and high are NaN for one seed.
         """
         self._check(threshold, column)
         rows = []
@@ -83,8 +94,9 @@ class Sweep:
             seeds = min(len(values) for _, values in curves.values())
             ends = np.percentile(slopes, LEVELS) if len(slopes) else np.full(2, math.nan)
             low, high = slope + _widening(seeds) * (ends - slope)
-            found = {"slope": slope, "low": low, "high": high, "levels": int(np.isfinite(logs).sum())}
-            rows.append({**dict(zip(CURVE, names, strict=False)), **found})
+            levels = int(np.isfinite(logs).sum())
+            found = {"levels": levels, "low": low, "high": high, "slope": slope, "status": _fit(levels, len(sigmas))}
+            rows.append({**_in_order(names), **found})
         return pd.DataFrame(rows)
 
     def verdicts(self, threshold: float = 0.1, column: str = "distance") -> list[str]:
@@ -122,6 +134,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"folder must hold rows that can be read, got {path}; the same sweep, run again, replaces it"
         ) from None
+
+
+def _in_order(names: Sequence[Any]) -> dict[str, Any]:
+    """Names of a curve, or of all but the last of them, in the order of `ORDER`."""
+    given = dict(zip(CURVE, names, strict=False))
+    return {key: given[key] for key in ORDER if key in given}
+
+
+def _fit(levels: int, sigmas: int) -> str:
+    """Whether there are noise levels enough for a slope."""
+    if levels >= 2:
+        return "fitted"
+    return "needs 2 sigmas, got 1" if sigmas < 2 else f"needs 2 sigmas inside the grid, got {levels} of {sigmas}"
 
 
 def _curves(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,11 @@ def test_plain_is_in_the_memory_format_of_the_images_and_the_prior_stays_as_it_i
     assert formats == [True, False]
 
 
+def test_a_name_is_loaded():
+    found = inference.prepare("fashion-28", "plain").denoise(noisy(), 0.2)
+    torch.testing.assert_close(found, store.load("fashion-28").denoise(noisy(), 0.2), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow  # the compiler takes half a minute
 def test_compiled_denoises_and_differentiates_alike():
     prior = store.load("fashion-28")
@@ -53,3 +58,5 @@ def test_an_unknown_mode_is_refused():
         inference.prepare(store.load("fashion-28"), "int8")
     with pytest.raises(ValueError, match="prior must be a learned one to be run in plain, got TotalVariation"):
         inference.prepare(store.load("tv"), "plain")
+    with pytest.raises(ValueError, match="got 'foto'; did you mean 'photo'"):
+        inference.prepare("foto", "plain")

@@ -72,7 +72,19 @@ def test_it_is_as_large_and_as_stiff_as_its_prior(local):
     assert tiled.sigma_range == local.sigma_range
 
 
+def test_a_name_or_a_file_is_loaded(local, tmp_path):
+    x = image(1, 3, 40, 48).float()
+    torch.testing.assert_close(Tiled("photo").denoise(x, 0.2), store.load("photo").denoise(x, 0.2))
+    small = local.float()
+    store.save(small, tmp_path / "small.safetensors")
+    torch.testing.assert_close(Tiled(tmp_path / "small.safetensors").denoise(x, 0.2), small.denoise(x, 0.2))
+
+
 def test_refusals(local):
+    with pytest.raises(ValueError, match="got 'foto'; did you mean 'photo'"):
+        Tiled("foto")
+    with pytest.raises(TypeError, match="prior must be a Prior or a name of priors.available.., got Identity"):
+        Tiled(torch.nn.Identity())
     with pytest.raises(ValueError, match=r"prior must be one for images of any size, got one for \(1, 28, 28\)"):
         Tiled(store.load("fashion-28"))
     for side, overlap in ((32, 16), (30, 8), (32, 4), (64, -8)):

@@ -1,11 +1,13 @@
 """The engine: resumed, killed, in processes or on a cluster, the results are the same; failures and misuse are told."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -74,6 +76,16 @@ def test_interrupted_it_goes_on_where_it_was(grid, tmp_path, monkeypatch):
 
 def test_two_processes_give_the_same_results(grid, tmp_path):
     pd.testing.assert_frame_equal(values(sweep(**grid, workers=2, out=tmp_path / "out")), values(sweep(**grid)))
+
+
+def test_workers_that_cannot_start_are_told_what_a_script_may_lack(grid, monkeypatch):
+    class Pool:
+        def submit(self, *arguments):
+            raise BrokenProcessPool
+
+    monkeypatch.setattr("inverse.robustness.engine._pool", lambda *arguments: contextlib.nullcontext(Pool()))
+    with pytest.raises(RuntimeError, match='died 3 times; .* a script call sweep under if __name__ == "__main__":'):
+        sweep(**grid, workers=2)
 
 
 @pytest.mark.slow

@@ -66,6 +66,49 @@ def test_verdict_tells_both_priors_in_one_sentence():
     )
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_was_found_is_seen_in_a_narrow_terminal(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = {"problem": "box-inpainting", "prior": "maximum-entropy", "sampler": "annealed-langevin"}
+    found = Sweep([row | names for row in rows(0.5, "a", scatter=0.1)])
+    for table, columns in ((found.breakdown(), ("prior", "critical", "high")), (found.rate(), ("prior", "status"))):
+        with pd.option_context("display.max_columns", 0):
+            shown = str(table)
+        assert "..." in shown.splitlines()[0] and all(column in shown.splitlines()[0] for column in columns)
+
+
+def test_a_rate_that_is_not_there_says_why():
+    one = Sweep(rows(0.5, "a", sigmas=(0.1,))).rate()
+    assert math.isnan(one["slope"].item()) and one["status"].item() == "needs 2 sigmas, got 1"
+    # 5 / sigma is above the grid's 100 at 0.02 and 0.04, and inside at 0.1
+    some = Sweep(rows(1.0, "a", sigmas=(0.02, 0.04, 0.1))).rate()
+    assert math.isnan(some["slope"].item()) and some["status"].item() == "needs 2 sigmas inside the grid, got 1 of 3"
+    assert Sweep(rows(0.5, "a")).rate()["status"].item() == "fitted"
+
+
+def test_a_sweep_tells_its_grid_and_its_failures():
+    assert str(Sweep([*rows(0.0, "a"), *rows(0.0, "b", seeds=2)])) == (
+        "Sweep of 72 cells, none of them failed\nproblems: p\npriors: a, b\nsamplers: s\nerrors: e\n"
+        "amplitudes: 0.1, 1, 10, 100\nsigmas: 0.05, 0.1, 0.2\nseeds: 0, 1, 2, 3"
+    )
+    broken = rows(0.0, "a", sigmas=(0.1,), seeds=12)
+    for row in broken[:5]:
+        row.update(status="failed", message="ValueError: x < 0 & so on")
+    sweep = Sweep(broken)
+    assert str(sweep).startswith("Sweep of 48 cells, 5 of them failed") and "seeds: 0 to 11 (12)" in str(sweep)
+    assert str(sweep).endswith("failed: 5 of 48 cells of p, a, s, e, sigma = 0.1: ValueError: x < 0 & so on")
+    page = sweep._repr_html_()
+    assert "ValueError: x &lt; 0 &amp; so on" in page and "Sweep of 48 cells, 5 of them failed" in page
+    assert str(Sweep([])) == "Sweep of 0 cells, none of them failed"
+
+
+def test_failures_of_many_curves_are_counted():
+    broken = rows(0.0, "a", sigmas=(0.1, 0.2, 0.3, 0.4, 0.5), seeds=1)
+    shown = str(Sweep([row | {"status": "failed", "message": "word " * 100} for row in broken])).splitlines()
+    assert [line[:6] for line in shown].count("failed") == 4 and shown[-1] == "failed: cells of 2 more curves"
+    assert max(map(len, shown)) < 160
+
+
 def test_report_is_one_page_and_two_pictures(tmp_path):
     page = Sweep([*rows(0.0, "generic"), *rows(1.0, "geometric")]).report(tmp_path / "page.html")
     text = page.read_text()
