@@ -110,23 +110,28 @@ class Sampler:
         chunk_size: int | None = None,
         progress: bool = False,
         checkpoint: str | Path | None = None,
+        antithetic: bool = False,
     ) -> Samples:
         """n posterior samples of every measurement.
 
         The samples depend on the seed, not on chunk_size, which is the number of chains computed at once (None:
         chosen). Neither the posterior nor any global random state is changed. With `checkpoint`, a file, an
         interrupted run is resumed where it stopped; the file is removed at the end.
-        Raises ValueError for n < 1, chunk_size < 1, noise without a density, a physics or noise the method cannot
-        take; InvalidStateError as soon as a chain is not finite.
+        antithetic: chains i and i + n/2 see opposite noise. Each is a sample as before; the mean of a few, where the
+        posterior is nearly Gaussian, is that of many, but they are not independent of each other.
+        Raises ValueError for n < 1, antithetic samples of which n is odd or below 4, chunk_size < 1, noise without a
+        density, a physics or noise the method cannot take; InvalidStateError as soon as a chain is not finite.
         """
         whole("n", n)
+        if antithetic and (n % 2 or n < 4):
+            raise ValueError(f"n must be even and at least 4 for antithetic samples, got {n}")
         if chunk_size is not None:
             whole("chunk_size", chunk_size)
         self.check(posterior)
         start = time.perf_counter()
         sampler = self.resolve(posterior)
         with torch.no_grad():
-            x = Run(sampler, posterior, n, seed, chunk_size, checkpoint).run(progress)
+            x = Run(sampler, posterior, n, seed, chunk_size, checkpoint, antithetic).run(progress)
         return Samples(
             x=x.reshape(n, len(posterior), *posterior.image_shape),
             nfe=sampler.evaluations(posterior) + math.ceil(sampler.shared_evaluations(posterior) / n),
@@ -135,7 +140,7 @@ class Sampler:
             hyper=dataclasses.asdict(sampler),
             seed=seed,
             y=posterior.y,
-            info=_provenance(posterior),
+            info=_provenance(posterior) | {"antithetic": antithetic},
         )
 
     def check(self, posterior: Posterior) -> None:
@@ -161,8 +166,10 @@ class Run:
         seed: int,
         chunk_size: int | None,
         checkpoint: str | Path | None,
+        antithetic: bool,
     ) -> None:
         self.sampler, self.posterior, self.seed = sampler, posterior.without_weight_gradients(), seed
+        self.antithetic = antithetic
         self.device, self.dtype = posterior.y.device, posterior.y.dtype
         self.shape = (n * len(posterior), *posterior.image_shape)
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -208,7 +215,10 @@ class Run:
     def _white(self, draws: int) -> list[Tensor]:
         # noise of all chains at once, so that samples do not depend on the chunks
         options = {"generator": self.generator, "device": self.device, "dtype": self.dtype}
-        return [torch.randn(self.shape, **options) for _ in range(draws)]
+        if not self.antithetic:
+            return [torch.randn(self.shape, **options) for _ in range(draws)]
+        half = (self.shape[0] // 2, *self.shape[1:])
+        return [torch.cat([noise, -noise]) for noise in (torch.randn(half, **options) for _ in range(draws))]
 
     def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
         size = chunk_size or default_chunk(self.shape[1:], self.device)
@@ -229,7 +239,8 @@ class Run:
 
     def _key(self) -> str:
         """Digest of all that determines the samples."""
-        problem = json.dumps([self.sampler.name, dataclasses.asdict(self.sampler), self.shape, self.seed])
+        settings = [self.sampler.name, dataclasses.asdict(self.sampler), self.shape, self.seed, self.antithetic]
+        problem = json.dumps(settings)
         digest = hashlib.sha256(problem.encode())
         digest.update(self.posterior.y.cpu().numpy().tobytes())
         return digest.hexdigest()

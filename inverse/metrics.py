@@ -103,6 +103,9 @@ def coverage(samples: Samples | Tensor, truth: Tensor, level: float = 0.9, grid:
     exact for laws with atoms too, such as a black background. grid: spacing of the truth's values, 1/255 for 8-bit
     pictures, on which samples and truth are then compared; None compares them as they are.
 
+    Antithetic samples are not exchangeable with the truth: the widest interval of theirs covers up to n/(n + 2), which
+    it does where the posterior is Gaussian.
+
     samples: (n, B, *image_shape) with n >= 2, truth: (B, *image_shape). Returns (B,).
     Exact in expectation for 1/(n + 1) <= level <= (n - 1)/(n + 1).
     """

@@ -36,13 +36,15 @@ def reconstruct(
     n: int = 16,
     seed: int = 0,
     progress: bool = False,
+    antithetic: bool = False,
 ) -> Samples:
     """n posterior samples for each measurement in y, with their mean and uncertainty.
 
     y: (B, ...), as `physics(x)` gives it. prior: a name of `priors.available()`, a file for `priors.load`, a Prior or
     any deepinv denoiser. sampler: a name of `inverse.samplers()` or a Sampler; None: mmps, for priors of images of any
-    size mmps-spectral, and dps where the physics is not linear or its noise not Gaussian. Neither y nor physics is
-    changed. Images are in [0, 1] for the priors of `priors.available()` and files, and y in units that go with that.
+    size mmps-spectral, and dps where the physics is not linear or its noise not Gaussian. antithetic: pairs of samples
+    from opposite noise, for a better mean of few (`Sampler.sample`). Neither y nor physics is changed. Images are in
+    [0, 1] for the priors of `priors.available()` and files, and y in units that go with that.
     Raises ValueError, naming the argument, for whatever does not fit together. Warns (UserWarning) where such a prior
     is given a y that no image in [0, 1] can have caused, as one of an image in 0..255.
     """
@@ -55,7 +57,7 @@ def reconstruct(
         sampler = default(posterior)
     if isinstance(sampler, str):
         sampler = sampler_by_name(sampler)
-    return sampler.sample(posterior, n, seed=seed, progress=progress)
+    return sampler.sample(posterior, n, seed=seed, progress=progress, antithetic=antithetic)
 
 
 def _with_named(name: str | Path, physics: Physics, y: Tensor) -> Posterior:

@@ -34,7 +34,8 @@ def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dic
         "SSIM": metrics.ssim(samples.mean, truth).mean().item() if comparable else nan,
         "residual": nan,
         "coverage 90%": metrics.coverage(samples, truth, LEVEL, GREY_LEVEL).mean().item() if n > 1 else nan,
-        "expected": metrics.attainable_level(n, LEVEL) if n > 1 else nan,
+        # Of pairs it depends on the law.
+        "expected": metrics.attainable_level(n, LEVEL) if n > 1 and not samples.info.get("antithetic") else nan,
         "NFE": samples.nfe,
         "seconds": samples.seconds,
     }

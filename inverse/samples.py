@@ -66,10 +66,17 @@ class Samples:
 
     @property
     def std(self) -> Tensor:
-        """Posterior standard deviation of each pixel (unbiased variance), (B, *image_shape). Needs two samples."""
+        """Posterior standard deviation of each pixel (unbiased variance), (B, *image_shape).
+
+        Of antithetic samples, pairs a and b: Var = E (a - b)^2 / 4 + Var (a + b) / 2.
+        Raises ValueError for a single sample.
+        """
         if len(self.x) < 2:
             raise ValueError("std needs at least 2 samples per measurement, got 1")
-        return self.x.std(0)
+        if not self.info.get("antithetic"):
+            return self.x.std(0)
+        a, b = self.x.chunk(2)
+        return (((a - b) / 2).square().mean(0) + ((a + b) / 2).var(0)).sqrt()
 
     def quantile(self, q: float | Sequence[float]) -> Tensor:
         """Quantiles of each pixel, linear between order statistics: (B, *image_shape), or (len(q), B, *image_shape).
@@ -91,9 +98,10 @@ class Samples:
     def to_arviz(self) -> Any:
         """The samples for ArviZ: an xarray DataTree (ArviZ 1) or InferenceData (ArviZ 0) with variable `x`.
 
-        Draws are independent of each other, so they are the draws of one chain: dimensions (chain=1, draw=n,
-        measurement, channel, row, column), or `component` for vectors. y goes to the group `observed_data`, the rest
-        to attributes of the posterior. Needs the extra `diagnostics`: `pip install 'scorefold[diagnostics]'`.
+        Draws are independent of each other, unless they are antithetic, so they are the draws of one chain: dimensions
+        (chain=1, draw=n, measurement, channel, row, column), or `component` for vectors. y goes to the group
+        `observed_data`, the rest to attributes of the posterior.
+        Needs the extra `diagnostics`: `pip install 'scorefold[diagnostics]'`.
         """
         try:
             import arviz

@@ -218,7 +218,7 @@ def test_restorations_are_compared_with_the_peers_that_are_there(
     out = tmp_path / "restoration.json"
     options = ["--side", "32", "--threads", "1", "--prior", untrained, "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["benchmark", *options])
-    monkeypatch.setattr(restoration, "SAMPLES", 3)
+    monkeypatch.setattr(restoration, "SAMPLES", 4)
     settings = ("zeta 0.3, lambda 15", "zeta 1, lambda 3", "zeta 1, lambda 7")
     monkeypatch.setattr(restoration, "DIFFPIR", {setting: restoration.DIFFPIR[setting] for setting in settings})
     code = restoration.main()
@@ -244,16 +244,19 @@ def test_restorations_are_compared_with_the_peers_that_are_there(
         assert (gain, error) == pytest.approx(((first + second) / 2, abs(first - second) / 2))
 
     tables = [line for line in said.splitlines() if line.startswith("|") and "---" not in line]
-    assert cells(tables[0])[3:-1] == [f"{peer} (ours - it)" for peer in [*peers, restoration.MEAN]]
+    assert cells(tables[0])[4:-1] == [f"{peer} (ours - it)" for peer in [*peers, restoration.MEAN]]
     assert cells(tables[2]) == ["ours - DiffPIR (dB) with", *settings]
     assert cells(tables[3]) == ["inpainting", *(f"{gain:+.2f} +- {error:.2f}" for gain, error in gains.values())]
 
     bars = result["bars"]
-    ours = [row["ours"] for row in rows]
-    assert [bar.split(" dB from ")[1] for bar in bars] == [f"{peer}, at least 0" for peer in [*peers, restoration.MEAN]]
-    for (bar, met), values in zip(bars.items(), found.values(), strict=False):
-        gain = (sum(ours) - sum(values)) / 2
-        assert met is (gain >= 0) and float(bar.split()[1]) == pytest.approx(gain, abs=0.0051)
+    compared = [(how, peer) for peer in [*peers, restoration.MEAN] for how in ("ours", "antithetic")]
+    assert [(bar.split(", ")[1].split(":")[0], bar.split(" dB from ")[1]) for bar in bars] == [
+        (how, f"{peer}, at least 0") for how, peer in compared
+    ]
+    for (bar, met), (how, peer) in zip(bars.items(), compared, strict=True):
+        if peer in found:
+            gain = sum(row[how] - value for row, value in zip(rows, found[peer], strict=True)) / 2
+            assert met is (gain >= 0) and float(bar.split()[2]) == pytest.approx(gain, abs=0.0051)
     assert code == (0 if all(bars.values()) else 1)
 
     if wavelets:  # what is not seen stays black, whatever the weight

@@ -68,6 +68,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--shape", metavar="C,H,W", type=arguments.shape, help="of the images, with --measured and a prior of any size"
     )
     arguments.add_problem(parser, by_image=True)
+    parser.add_argument(
+        "--antithetic", action="store_true", help="pairs of samples from opposite noise: a better mean of few"
+    )
     arguments.add_inference(parser)
     arguments.add_machine(parser)
     arguments.add_out(parser, "reconstruction")
@@ -85,7 +88,8 @@ def run(args: argparse.Namespace) -> None:
             posterior = Posterior(Tiled(prior, TILE), physics, y)
         args.sampler = args.sampler or registry.default(posterior)
         n = args.n or (8 if prior.image_shape is None else 16)
-        samples = arguments.sampler(args).sample(posterior, n, seed=args.seed, progress=True)
+        options = {"seed": args.seed, "progress": True, "antithetic": args.antithetic}
+        samples = arguments.sampler(args).sample(posterior, n, **options)
         write(out, samples, y, truth, names)
         if truth is not None:
             table = [report.scores(args.operator, samples, physics, truth.to(args.device))]

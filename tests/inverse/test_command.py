@@ -248,6 +248,17 @@ def test_what_a_file_is_not_is_told_without_a_prior_too(work, refused):
     assert "--measured needs one .npy file of measurements, got shoe.png" in refused(*measured)
 
 
+def test_antithetic_samples_are_told_as_such(work, weights, refused):
+    antithetic = reconstruct(weights, "--operator", "denoising", "--antithetic")
+    assert main([*antithetic, "--n", "4", "--out", "out"]) == 0
+    with open("out/run.json") as file:
+        assert json.load(file)["info"]["antithetic"]
+    with open("out/table.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["coverage 90%"]) >= 0 and row["expected"] in ("", "nan")
+    assert "n must be even and at least 4 for antithetic samples, got 3" in refused(*antithetic, "--n", "3")
+
+
 def test_a_network_runs_plain_as_well(work, weights):
     for mode in ("plain", "channels-last"):
         assert main(reconstruct(weights, "--operator", "denoising", "--inference", mode, "--out", mode)) == 0

@@ -28,6 +28,25 @@ def test_same_seed_same_samples_whatever_the_chunk_size(name, gaussian_problem):
     assert (whole.x - QUICK[name].sample(posterior, 4, seed=6).x).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("name", ["mmps", "mmps-spectral", "annealed-langevin", "langevin"])
+def test_antithetic_pairs_of_a_gaussian_posterior_have_one_mean(name, gaussian_problem):
+    # Denoiser and likelihood are affine, so is the sampler in its noise: opposite noise cancels.
+    posterior = gaussian_problem(batch=2)
+    samples = QUICK[name].sample(posterior, 6, seed=5, antithetic=True)
+    assert samples.info["antithetic"]
+    first, second = samples.x.chunk(2)
+    pairs = (first + second) / 2
+    assert (pairs - pairs[0]).abs().max() < 1e-3 < 0.05 < (first - first[0]).abs().max()
+    chunked = QUICK[name].sample(posterior, 6, seed=5, chunk_size=5, antithetic=True)
+    torch.testing.assert_close(samples.x, chunked.x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_antithetic_samples_come_in_pairs(n, gaussian_problem):
+    with pytest.raises(ValueError, match=f"n must be even and at least 4 for antithetic samples, got {n}"):
+        QUICK["dps"].sample(gaussian_problem(), n, antithetic=True)
+
+
 def test_chunks_get_their_own_part_of_the_noise_of_a_cancelled_score(gaussian_problem):
     posterior = gaussian_problem(batch=2)
     posterior = Posterior(MaximumEntropy(posterior.prior, method="cancelled"), posterior.physics, posterior.y)

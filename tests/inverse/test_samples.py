@@ -31,6 +31,17 @@ def test_mean_and_std_over_the_sample_axis():
     assert samples.std.item() == pytest.approx(7**0.5)  # (4 + 1 + 9) / (3 - 1)
 
 
+def test_std_of_antithetic_samples_is_over_pairs():
+    # Pairs (1, 3), (0, 8): half-differences 1 and 4, means 2 and 4.
+    x = torch.tensor([1.0, 0.0, 3.0, 8.0]).reshape(4, 1, 1)
+    samples = make(x=x, y=None, info={"antithetic": True})
+    assert samples.std.item() == pytest.approx(((1 + 16) / 2 + 2) ** 0.5)
+    law = torch.randn(2, 20_000, 1, generator=torch.Generator().manual_seed(0))
+    pairs = make(x=torch.cat([1 + 3 * law, 1 - 3 * law]), y=None, info={"antithetic": True})
+    # The variance over two pairs is that of two squares: five standard errors of its mean over 20,000.
+    assert pairs.std.square().mean() == pytest.approx(9, abs=5 * 9 / 20_000**0.5)
+
+
 def test_one_sample_has_no_std():
     with pytest.raises(ValueError, match="at least 2 samples"):
         _ = make(n=1).std
