@@ -123,6 +123,7 @@ class Sampler:
         density, a physics or noise the method cannot take; InvalidStateError as soon as a chain is not finite.
         """
         whole("n", n)
+        antithetic = bool(antithetic)
         if antithetic and (n % 2 or n < 4):
             raise ValueError(f"n must be even and at least 4 for antithetic samples, got {n}")
         if chunk_size is not None:
@@ -166,7 +167,7 @@ class Run:
         seed: int,
         chunk_size: int | None,
         checkpoint: str | Path | None,
-        antithetic: bool,
+        antithetic: bool = False,
     ) -> None:
         self.sampler, self.posterior, self.seed = sampler, posterior.without_weight_gradients(), seed
         self.antithetic = antithetic
@@ -271,7 +272,7 @@ class _Checkpoint:
             raise ValueError(f"checkpoint must be a file of an interrupted run, got {self.path}: {error}") from None
         if metadata.get("key") != self.key:
             raise ValueError(
-                f"checkpoint must belong to this run, got one of another problem, sampler or seed: {self.path}"
+                f"checkpoint must belong to this run, got one of another problem, sampler, seed or setting: {self.path}"
             )
         generator.set_state(tensors["generator"].cpu())
         return int(metadata["done"]), State(tensors["x"], tensors["memory"])

@@ -22,7 +22,8 @@ def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dic
 
     PSNR and SSIM are those of the posterior mean, in dB and at most 1 (NaN for images too small for its window, of 11
     pixels); residual: that of the samples over sigma sqrt(m), which is 1 where they explain the data as the truth does
-    (NaN without Gaussian noise); coverage: of the central 90% intervals, beside what exact draws of that number show.
+    (NaN without Gaussian noise); coverage: of the central 90% intervals, beside what that many exact draws show (NaN
+    for antithetic ones, of which it depends on the law).
     """
     image_shape = tuple(truth.shape[1:])
     comparable = len(image_shape) == 3 and min(image_shape[1:]) >= 11
@@ -34,7 +35,6 @@ def scores(label: str, samples: Samples, physics: Physics, truth: Tensor) -> dic
         "SSIM": metrics.ssim(samples.mean, truth).mean().item() if comparable else nan,
         "residual": nan,
         "coverage 90%": metrics.coverage(samples, truth, LEVEL, GREY_LEVEL).mean().item() if n > 1 else nan,
-        # Of pairs it depends on the law.
         "expected": metrics.attainable_level(n, LEVEL) if n > 1 and not samples.info.get("antithetic") else nan,
         "NFE": samples.nfe,
         "seconds": samples.seconds,

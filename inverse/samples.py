@@ -28,9 +28,10 @@ class Samples:
     x: (n, B, *image_shape), sample axis first.
     nfe: denoiser calls per chain. seconds: wall-clock time of the whole run.
     sampler, hyper, seed: name, hyper-parameters as they were used (none left to be chosen) and seed: what it takes to
-    draw the same samples again.
+    draw the same samples again, beside whether they are antithetic.
     y: the measurements, (B, *measurement_shape), or None where there were none.
-    info: what else to report with the numbers: versions, prior, physics, noise level in units of the measurement.
+    info: what else to report with the numbers: versions, prior, physics, noise level in units of the measurement,
+    whether samples i and i + n/2 are antithetic, and to be kept together.
     """
 
     x: Tensor

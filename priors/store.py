@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import textwrap
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,7 @@ from .unet import UNet
 
 FORMAT = "scorefold prior 1"
 SUFFIX = ".safetensors"
+LONGEST_REASON = 160
 VALUE_RANGE = "[0, 1]"
 
 
@@ -94,7 +96,7 @@ def read(path: Path) -> Preconditioned:
         prior = build(design)
         prior.network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # whatever a foreign design makes of the network
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = textwrap.shorten(str(error).strip().splitlines()[-1], LONGEST_REASON, placeholder=" ...")
         raise ValueError(f"{path} must hold the weights its header describes, and does not: {reason}") from None
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise ValueError(f"{path} must hold finite weights, got some that are not")

@@ -93,8 +93,8 @@ def test_results_that_are_there_are_kept(slopes, tmp_path):
 
 
 def test_a_slope_by_sampling_is_resumed_and_has_its_floor(slopes, tmp_path, monkeypatch):
-    monkeypatch.setattr(slopes, "SHORT", slopes.Size(n=8, least=8, time=0.5, thicknesses=(0.2, 0.3)))
-    args = argparse.Namespace(quick=True, out=tmp_path, first_seed=1, seeds=2, workers=1)
+    monkeypatch.setattr(slopes, "SHORT", slopes.Size(n=8, seeds=2, least=8, time=0.5, thicknesses=(0.2, 0.3)))
+    args = argparse.Namespace(quick=True, out=tmp_path, first_seed=1, workers=1)
     row = slopes.sampled_slope("circle", "tempered 1", args)
     cells = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
     assert json.dumps(row) == json.dumps(slopes.sampled_slope("circle", "tempered 1", args))

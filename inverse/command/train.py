@@ -64,12 +64,18 @@ def add(commands: argparse._SubParsersAction) -> None:
         help=f"side of the crops of a FOLDER in pixels (default: {own.SIZE}, less where most images are smaller)",
     )
     parser.add_argument("--grey", action="store_true", help="make the images of a FOLDER grey")
-    parser.add_argument("--batch", metavar="N", type=arguments.count, help="images a step (default: 64, for crops 16)")
+    crops = photographs.SCHEDULE
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        type=arguments.count,
+        help=f"images a step (default: {training.Schedule.batch}, for crops {crops['batch']})",
+    )
     parser.add_argument(
         "--learning-rate",
         metavar="R",
         type=arguments.positive,
-        help=f"its peak (default: {training.Schedule.learning_rate:g}, for crops 0.001)",
+        help=f"its peak (default: {training.Schedule.learning_rate:g}, for crops {crops['learning_rate']:g})",
     )
     arguments.add_machine(parser)
     parser.set_defaults(run=run)

@@ -45,7 +45,7 @@ def _lines(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _values(values: Sequence[float]) -> str:
-    told = [f"{value:g}" for value in values]
+    told = [str(int(value)) if float(value).is_integer() else f"{value:g}" for value in values]
     return ", ".join(told) if len(told) <= MOST_VALUES else f"{told[0]} to {told[-1]} ({len(told)})"
 
 

@@ -181,6 +181,19 @@ def test_an_interrupted_run_resumes_to_the_same_samples(gaussian_problem, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_antithetic_runs_resume_as_such(gaussian_problem, tmp_path, monkeypatch):
+    monkeypatch.setattr("inverse.driver.CHECKPOINT_SECONDS", 0.0)
+    posterior, path = gaussian_problem(batch=2), tmp_path / "run.safetensors"
+    reference = Interrupted(steps=12).sample(posterior, 4, seed=2, antithetic=True).x
+    Interrupted.pending.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(steps=12).sample(posterior, 4, seed=2, checkpoint=path, antithetic=True)
+    with pytest.raises(ValueError, match="checkpoint must belong to this run"):
+        Interrupted(steps=12).sample(posterior, 4, seed=2, checkpoint=path)
+    resumed = Interrupted(steps=12).sample(posterior, 4, seed=2, checkpoint=path, antithetic=True)
+    assert torch.equal(resumed.x, reference)
+
+
 def test_a_foreign_checkpoint_is_refused(gaussian_problem, tmp_path):
     path = tmp_path / "run.safetensors"
     path.write_bytes(b"not a checkpoint")

@@ -38,7 +38,7 @@ LINEAR = [
 class NoSampler:
     """Whatever happens before the first step."""
 
-    def sample(self, posterior: Posterior, n: int, seed: int, progress: bool) -> Posterior:
+    def sample(self, posterior: Posterior, n: int, **options: object) -> Posterior:
         return posterior
 
 

@@ -91,6 +91,8 @@ def test_a_sweep_tells_its_grid_and_its_failures():
         "Sweep of 72 cells, none of them failed\nproblems: p\npriors: a, b\nsamplers: s\nerrors: e\n"
         "amplitudes: 0.1, 1, 10, 100\nsigmas: 0.05, 0.1, 0.2\nseeds: 0, 1, 2, 3"
     )
+    late = [row | {"seed": 1_000_003} for row in rows(0.0, "a", seeds=1)]
+    assert str(Sweep(late)).endswith("seeds: 1000003")
     broken = rows(0.0, "a", sigmas=(0.1,), seeds=12)
     for row in broken[:5]:
         row.update(status="failed", message="ValueError: x < 0 & so on")
