@@ -52,3 +52,9 @@ def train(images: Tensor, labels: Tensor, epochs: int = 5, seed: int = 0) -> nn.
 def classify(model: nn.Module, images: Tensor) -> Tensor:
     """The most likely class of each image, (N,)."""
     return torch.cat([model(part).argmax(dim=1) for part in images.split(500)])
+
+
+@torch.no_grad()
+def confidence(model: nn.Module, images: Tensor) -> Tensor:
+    """The probability that the model gives the most likely class of each image, (N,)."""
+    return torch.cat([model(part).softmax(dim=1).amax(dim=1) for part in images.split(500)])

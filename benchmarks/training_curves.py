@@ -31,6 +31,7 @@ def plot(log: Path, figure: Path) -> None:
     right.legend(title="sigma", fontsize="small", ncols=2)
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.locator_params(axis="x", nbins=6)
     canvas.savefig(figure, dpi=100)
 
 

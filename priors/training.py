@@ -58,7 +58,7 @@ class Schedule:
     where that is shorter; then a cosine to zero at the end.
     half_life: of the moving average of the weights, as a fraction of the images seen so far.
     sigma_median, sigma_spread: the log-normal law of noise levels (EDM's, scaled to a data std of 0.35).
-    uniform: the fraction of each batch whose noise is log-uniform over sigma_range instead.
+    uniform: the fraction of images, on average, whose noise is log-uniform over sigma_range instead.
     label_dropout: the fraction of images whose class a conditional network is not told.
     """
 
@@ -109,7 +109,7 @@ class Schedule:
 def noise_levels(schedule: Schedule, step: int) -> Tensor:
     """Noise levels of a batch, (batch,): each part of the mixture stratified over its quantiles."""
     random = generator(schedule.seed, 1, step)
-    uniform = round(schedule.uniform * schedule.batch)
+    uniform = int(schedule.uniform * schedule.batch + float(torch.rand((), generator=random)))
     low, high = map(math.log, schedule.sigma_range)
 
     def quantiles(n: int) -> Tensor:

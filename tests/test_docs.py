@@ -105,7 +105,8 @@ def test_nothing_comes_from_the_network(site):
 
 @pytest.mark.slow
 def test_guides_and_gallery_are_in_it_and_can_be_searched(site):
-    for page in ("index", "robustness", "networks", "results", "search", "gallery/index", "models/fashion-28"):
+    cards = ("models/fashion-28", "models/digits-28")
+    for page in ("index", "robustness", "networks", "results", "search", "gallery/index", *cards):
         assert (site / f"{page}.html").is_file(), page
     for script in (ROOT / "examples" / "gallery").glob("*.py"):
         assert (site / "gallery" / f"{script.stem}.html").is_file(), script.stem

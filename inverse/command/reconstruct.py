@@ -69,7 +69,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     arguments.add_problem(parser, by_image=True)
     parser.add_argument(
-        "--antithetic", action="store_true", help="pairs of samples from opposite noise: a better mean of few"
+        "--antithetic", action="store_true", help="pairs of samples from opposite noise, N even: a better mean of few"
     )
     arguments.add_inference(parser)
     arguments.add_machine(parser)
@@ -79,6 +79,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with output.folder(args.out) as out:
+        chosen = args.prior is None
         args.prior = args.prior or prior_for(args)
         prior = arguments.prior(args)
         truth, y, physics, names = measured(args, prior) if args.measured else measure(args, prior)
@@ -107,6 +108,8 @@ def run(args: argparse.Namespace) -> None:
         }
     if truth is not None:
         print(report.markdown(table))
+    if chosen and args.prior == "fashion-28":
+        print("taken for clothes, the prior is fashion-28; digits need --prior digits-28", file=sys.stderr)
     print(f"samples, mean, std and figure are in {args.out}")
 
 

@@ -226,12 +226,13 @@ def test_what_a_measurement_of_any_size_needs(work, any_size, weights, refused):
 
 
 @pytest.mark.parametrize(("side", "name"), [(32, "fashion-28"), (33, "photo")])
-def test_the_prior_suits_the_size_of_the_images(work, weights, side, name, monkeypatch):
+def test_the_prior_suits_the_size_of_the_images(work, weights, side, name, monkeypatch, capsys):
     Image.fromarray(np.zeros((side, 20), np.uint8)).save("image.png")
     asked = []
     monkeypatch.setattr("priors.load", lambda name: asked.append(name) or store.load(weights))
     assert main(["reconstruct", "image.png", "--operator", "denoising", *FAST, "--out", "out"]) == 0
     assert asked == [name]
+    assert ("digits need --prior digits-28" in capsys.readouterr().err) == (name == "fashion-28")
 
 
 def test_small_images_of_different_sizes_are_brought_to_the_prior(work):

@@ -258,6 +258,15 @@ def test_noise_levels_are_stratified():
     assert not torch.equal(levels, training.noise_levels(schedule, 1))
 
 
+def test_small_batches_have_their_share_of_uniform_noise_levels_on_average():
+    # Log-normal ones of this law lie below 0.5, but for one in 2e-6; uniform ones above it with probability 0.479.
+    schedule = Schedule(images=1, batch=4, uniform=0.1, sigma_median=0.1, sigma_spread=0.35)
+    levels = torch.stack([training.noise_levels(schedule, step) for step in range(2000)])
+    expected = 0.1 * math.log(80 / 0.5) / math.log(80 / 0.002)
+    # 800 uniform ones are expected: five standard errors of a binomial share of 8000.
+    assert abs(float((levels > 0.5).float().mean()) - expected) < 5 * math.sqrt(expected / 8000)
+
+
 def test_learning_rate_rises_and_falls():
     schedule = Schedule(images=1000, batch=10, warm_up=100, learning_rate=0.5)
     assert schedule.rate(0, 0.0) == pytest.approx(0.05)
