@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from .base import Prior
 from .preconditioned import Preconditioned
 from .store import load
-from .unet import ResidualBlock
 
 MODES = ("plain", "channels-last", "bfloat16", "compiled")
 DEFAULT = "channels-last"
@@ -34,11 +33,10 @@ def prepare(prior: Prior | str | Path, mode: str = DEFAULT) -> Preconditioned:
     """The prior with its network run in one of `MODES`; the prior that is given stays as it is.
 
     prior: a learned one, or its name or file for `priors.load`.
-    plain: float32, operation by operation, in the memory format of the images. channels-last: float32, the channels of
-    a pixel beside each other, which convolutions on a processor prefer, with fewer passes over memory. bfloat16: the
-    same with 8 significant bits, for processors and graphics cards that compute faster in them (many that have the
-    instructions do not). compiled: channels-last through torch.compile, which takes a minute and a C++ compiler once
-    for every image shape.
+    plain: float32, in the memory format of the images. channels-last: float32, the channels of a pixel beside each
+    other, which convolutions on a processor prefer. bfloat16: the same with 8 significant bits, for processors and
+    graphics cards that compute faster in them (many that have the instructions do not). compiled: channels-last through
+    torch.compile, which takes a minute and a C++ compiler once for every image shape.
     Raises ValueError for another mode, and for a prior that is no such network.
     """
     if mode not in MODES:
@@ -49,9 +47,6 @@ def prepare(prior: Prior | str | Path, mode: str = DEFAULT) -> Preconditioned:
         raise ValueError(f"prior must be a learned one to be run in {mode}, got {type(prior).__name__}")
     layout = torch.contiguous_format if mode == "plain" else torch.channels_last
     network = copy.deepcopy(prior.network).to(memory_format=layout)
-    for block in network.modules():
-        if isinstance(block, ResidualBlock):
-            block.lean = mode != "plain"
     if mode == "bfloat16":
         network = BFloat16(network)
     elif mode == "compiled":

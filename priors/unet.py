@@ -2,8 +2,8 @@
 
 Residual blocks with group normalisation, modulated by an embedding of the noise level, over a few resolutions, as in
 Ho et al. 2020 (DDPM) and Karras et al. 2022 (EDM), made thin: the finest level is narrow, the coarse levels carry the
-weights, and the skip connections add instead of concatenating. Without attention it is fully convolutional, and with
-`local` normalisation too what it says of a pixel depends on a neighbourhood alone, whatever the size of the image.
+weights, and the skip connections add instead of concatenating. Without attention it is fully convolutional, and `local`
+blocks, which do not normalise, make what it says of a pixel depend on a neighbourhood alone, whatever the image's size.
 """
 
 from __future__ import annotations
@@ -35,52 +35,45 @@ class NoiseEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(modulated norm(conv(silu(norm(x)))))), the second convolution starting at zero.
+    """x + conv(silu(modulated norm(conv(silu(norm(x)))))), the second convolution starting at zero."""
 
-    lean: with fewer passes over memory where that changes nothing but the last bits.
-    """
-
-    lean = True
-
-    def __init__(self, channels: int, features: int, local: bool = False):
+    def __init__(self, channels: int, features: int):
         super().__init__()
-        norm = PixelNorm if local else group_norm
-        self.norm1 = norm(channels)
+        self.norm1 = group_norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = norm(channels)
+        self.norm2 = group_norm(channels)
         self.modulation = start_at_zero(nn.Linear(features, 2 * channels))
         self.conv2 = start_at_zero(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedding).chunk(2, dim=1)
-        # Inputs of convolutions are fresh: overwritten where nothing is differentiated, they cost less memory and time.
-        in_place = self.lean and not torch.is_grad_enabled()
-        hidden = self.conv1(F.silu(self.norm1(x), inplace=in_place))
-        hidden = modulated(self.norm2, hidden, 1 + scale, shift, self.lean)
-        return x + self.conv2(F.silu(hidden, inplace=in_place))
+        hidden = self.norm2(self.conv1(activated(self.norm1(x))))
+        return x + self.conv2(activated(modulated(hidden, self.modulation(embedding))))
+
+
+class PlainBlock(nn.Module):
+    """x + conv(silu(modulated conv(x))), the second convolution starting at zero: nothing takes an amplitude away."""
+
+    def __init__(self, channels: int, features: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = start_at_zero(nn.Linear(features, 2 * channels))
+        self.conv2 = start_at_zero(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return x + self.conv2(activated(modulated(self.conv1(x), self.modulation(embedding))))
 
 
 class Stack(nn.ModuleList):
     """Residual blocks of one width, one after the other."""
 
     def __init__(self, count: int, channels: int, features: int, local: bool = False):
-        super().__init__(ResidualBlock(channels, features, local) for _ in range(count))
+        block = PlainBlock if local else ResidualBlock
+        super().__init__(block(channels, features) for _ in range(count))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self:
             x = block(x, embedding)
         return x
-
-
-class PixelNorm(nn.LayerNorm):
-    """Normalisation over the channels of each pixel alone, with a learned scale and shift, (B, C, H, W) -> the same."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scaled(x, self.weight, self.bias)
-
-    def scaled(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same with another scale and shift, (C,) each."""
-        return F.layer_norm(x.movedim(1, -1), self.normalized_shape, weight, bias, self.eps).movedim(-1, 1)
 
 
 class SelfAttention(nn.Module):
@@ -111,8 +104,8 @@ class UNet(nn.Module):
     encoder_blocks, decoder_blocks: residual blocks at each level but the coarsest, which has middle_blocks.
     attention: self-attention at the coarsest level, after its first block. features: size of the noise embedding.
     classes: of a conditional network, which takes labels (B,) from 0 to classes, the last one, like none at all, for an
-    image of any class; their embedding is added to that of the noise and starts at zero. local: normalise over each
-    pixel instead of the image, for images of any size.
+    image of any class; their embedding is added to that of the noise and starts at zero. local: blocks without
+    normalisation, for images of any size.
     Any second argument that grows slowly with the noise will do; a preconditioned prior passes log(sigma) / 4.
     The output starts at zero. Sizes that do not halve often enough are padded by their edge, and cropped again.
     """
@@ -164,8 +157,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(
             Stack(count, width, features, local) for count, width in zip(decoder_blocks, channels, strict=False)
         )
-        # Of a single pixel the norm tells what is to come out: it is not taken away.
-        self.norm_out = nn.Identity() if local else group_norm(channels[0])
+        self.norm_out = None if local else group_norm(channels[0])
         last = {c: start_at_zero(nn.Conv2d(channels[0], c, 3, padding=1)) for c in self.image_channels}
         self.conv_out = by_channels(in_channels, last)
         # The padding row, that of "any class", stays zero.
@@ -196,7 +188,10 @@ class UNet(nn.Module):
                 hidden = self.attention(hidden)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             hidden = blocks(skips.pop() + F.pixel_shuffle(up(hidden), 2), embedding)
-        return layer_for(self.conv_out, x.shape[1])(F.silu(self.norm_out(hidden)))
+        # Denoising is nearly linear where there is little noise: without norms the last layer is too.
+        if self.norm_out is not None:
+            hidden = F.silu(self.norm_out(hidden))
+        return layer_for(self.conv_out, x.shape[1])(hidden)
 
 
 class Labelled(nn.Module):
@@ -224,11 +219,15 @@ class Labelled(nn.Module):
         return self.network(x, noise, self.labels.expand(len(x)))
 
 
-def modulated(norm: nn.Module, x: Tensor, scale: Tensor, shift: Tensor, lean: bool = True) -> Tensor:
-    """scale norm(x) + shift: (B, C, H, W), and (B, C) or (1, C) each -> (B, C, H, W)."""
-    if lean and isinstance(norm, PixelNorm) and len(scale) == 1:
-        return norm.scaled(x, scale[0] * norm.weight, torch.addcmul(shift[0], scale[0], norm.bias))
-    return torch.addcmul(shift[:, :, None, None], norm(x), scale[:, :, None, None])
+def modulated(x: Tensor, modulation: Tensor) -> Tensor:
+    """(1 + scale) x + shift: (B, C, H, W), and scale and shift side by side, (B, 2 C) -> (B, C, H, W)."""
+    scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+    return torch.addcmul(shift, 1 + scale, x)
+
+
+def activated(x: Tensor) -> Tensor:
+    """SiLU of what nothing else needs: overwritten where nothing is differentiated, in less memory and time."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -19,7 +19,7 @@ from priors import Prior, Tiled
 
 MOST_ROWS = 12
 # Images with a longer side are denoised in tiles of this one.
-TILE = 512
+TILE = 640
 # Of images in [0, 1] few operators measure more.
 UNUSUAL = 20.0
 HELP = "posterior samples of your own images or measurements"
