@@ -42,7 +42,7 @@ class Run:
     def start(cls, prior: Preconditioned, settings: Mapping[str, Any]) -> Run:
         """A run at its first step."""
         average = {name: value.detach().clone() for name, value in prior.network.named_parameters()}
-        optimizer = torch.optim.Adam(prior.network.parameters(), betas=(0.9, 0.99))
+        optimizer = torch.optim.Adam(prior.network.parameters(), betas=(0.9, 0.99), fused=True)
         return cls(prior, average, optimizer, dict(settings))
 
     @contextmanager
