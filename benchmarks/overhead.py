@@ -26,7 +26,8 @@ import operators
 from inverse import Posterior
 from priors import Denoiser, Prior
 
-SHAPE, NOISE, STEPS = (3, 64, 64), 0.1, 100
+SHAPE, NOISE = (3, 64, 64), 0.1
+STEPS = 200  # what DPS takes by default
 OPERATORS = {"inpainting": {"keep": 0.5}, "blur": {}}
 BATCHES = (1, 8)
 AUTOGRAD_GRAD = torch.autograd.grad

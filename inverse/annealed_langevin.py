@@ -20,9 +20,9 @@ from typing import ClassVar
 from torch import Tensor
 
 import operators
+from priors.axpy import axpy_
 
 from . import defaults
-from .axpy import axpy_
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import geometric

@@ -18,8 +18,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from priors.axpy import axpy_
+
 from . import defaults
-from .axpy import axpy_
 from .driver import Sampler, State
 from .posterior import Posterior
 from .schedule import karras
@@ -65,7 +66,7 @@ class DPS(Sampler):
         sigma, following = self.levels[i : i + 2]
         kept = (following / sigma) ** 2
         denoised, ascent = self._guide(posterior, state.x, sigma)
-        x = ascent / self._inverse_step(posterior, ascent, sigma, 1 - kept)
+        x = ascent * self._zeta(posterior, ascent, sigma, 1 - kept)
         x = axpy_(1 - kept, denoised, axpy_(kept, state.x, x))
         x = axpy_(following * (1 - kept) ** 0.5, noise[0], x)
         return State(x, x)
@@ -73,12 +74,12 @@ class DPS(Sampler):
     def evaluations(self, posterior: Posterior) -> int:
         return self.steps
 
-    def _inverse_step(self, posterior: Posterior, ascent: Tensor, sigma: float, advance: float) -> Tensor:
-        """1 / zeta, (N, 1, ..., 1) or (). ascent: -grad_x v. advance: zeta / w."""
+    def _zeta(self, posterior: Posterior, ascent: Tensor, sigma: float, advance: float) -> float | Tensor:
+        """zeta, a number or (N, 1, ..., 1). ascent: -grad_x v. advance: 1 - k = zeta / w."""
         uncertainty = 1 / (sigma**-2 + posterior.spread**-2)
         limit = posterior.information * max(uncertainty, sigma**2 * advance)
         gain = posterior.gain(ascent)  # L is information gain^2
-        return (1 + limit * (gain * gain)) / (self.step_size * sigma**2 * advance)
+        return self.step_size * sigma**2 * advance / (1 + limit * gain * gain)
 
     def _guide(self, posterior: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D(x, sigma) and -grad_x v(D(x, sigma))."""

@@ -36,6 +36,8 @@ CHUNK_ENTRIES = {"cpu": 2**18, "cuda": 2**22}
 CHECKPOINT_SECONDS = 20.0
 # Steps between two looks for values that are not finite: each waits for the device.
 CHECK_STEPS = 8
+# Random numbers that are drawn in one call, for several steps where they are few: a call takes time of its own.
+NOISE_ENTRIES = 2**17
 
 
 class State(NamedTuple):
@@ -177,6 +179,7 @@ class Run:
         self.levels = sampler.levels
         self.chunks = self._chunks(chunk_size)
         self.checkpoint = None if checkpoint is None else _Checkpoint(Path(checkpoint), self._key())
+        self._ahead: list[Tensor] = []  # noise of the steps to come
 
     def run(self, progress: bool) -> Tensor:
         first, state = self._first()
@@ -188,7 +191,7 @@ class Run:
                 if i % CHECK_STEPS == 0 or i == steps - 1:
                     self._check_finite(state.x, i)
                 bar.update()
-                if self.checkpoint:
+                if self.checkpoint and not self._ahead:
                     self.checkpoint.save(state, i + 1, self.generator)
         samples = [self.sampler.finish(problem, _rows(state, rows)) for rows, problem in self.chunks]
         if self.checkpoint:
@@ -199,7 +202,7 @@ class Run:
         resumed = self.checkpoint and self.checkpoint.load(self.generator)
         if resumed:
             return resumed
-        (noise,) = self._white(1)
+        (noise,) = self._draw(1)
         parts = [self.sampler.init(problem, noise[rows]) for rows, problem in self.chunks]
         return 0, State(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
@@ -214,12 +217,20 @@ class Run:
         return State(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
     def _white(self, draws: int) -> list[Tensor]:
+        """The noise of a step."""
+        if not self._ahead:
+            steps = NOISE_ENTRIES // max(1, draws * math.prod(self.shape))
+            self._ahead = self._draw(draws * min(max(1, steps), CHECK_STEPS))
+        noise, self._ahead = self._ahead[:draws], self._ahead[draws:]
+        return noise
+
+    def _draw(self, fields: int) -> list[Tensor]:
         # noise of all chains at once, so that samples do not depend on the chunks
+        n, *image_shape = self.shape
+        n = n // 2 if self.antithetic else n
         options = {"generator": self.generator, "device": self.device, "dtype": self.dtype}
-        if not self.antithetic:
-            return [torch.randn(self.shape, **options) for _ in range(draws)]
-        half = (self.shape[0] // 2, *self.shape[1:])
-        return [torch.cat([noise, -noise]) for noise in (torch.randn(half, **options) for _ in range(draws))]
+        drawn = torch.randn(fields, n, *image_shape, **options).unbind()
+        return [torch.cat([noise, -noise]) for noise in drawn] if self.antithetic else list(drawn)
 
     def _chunks(self, chunk_size: int | None) -> list[tuple[slice, Posterior]]:
         size = chunk_size or default_chunk(self.shape[1:], self.device)

@@ -20,9 +20,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from priors.axpy import axpy_
+
 from . import defaults
 from .annealed_langevin import stir
-from .axpy import axpy_
 from .dps import DPS
 from .driver import Sampler, State
 from .posterior import Posterior

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import operators
 from priors import Denoiser, GaussianMixture, Manifold, MaximumEntropy, Perturbed
+from priors.axpy import axpy
 from priors.base import Prior, Sigma
 
-from .axpy import axpy
 from .exact import ExactPosterior, MixturePosterior
 from .exact_manifold import ManifoldPosterior
 
@@ -66,16 +66,18 @@ class Posterior:
         information = torch.as_tensor(self.likelihood.information(self.y), dtype=self.y.dtype, device=self.y.device)
         return _number_or_per_image(information, len(self.image_shape))
 
-    def gain(self, direction: Tensor) -> Tensor:
-        """|A d| / |d|, (B, 1, ..., 1), 0 for d = 0; |A|, (), where A is not linear. direction d: (B, *image_shape).
+    def gain(self, d: Tensor) -> float | Tensor:
+        """|A d| / |d|, a number or (B, 1, ..., 1), 0 for d = 0; |A| where A is not linear. d: (B, *image_shape).
 
         The curvature of -log p(y | x) along d is information gain^2 for Gaussian noise, and at most that for any other.
         """
         if not operators.is_linear(self.physics):
-            return direction.new_full((), self.sqnorm**0.5)
-        seen = self.physics.A(direction) if self._diagonal is None else direction * self._diagonal
-        size = _norm(direction, len(self.image_shape)).add_(1e-30)  # nothing, but for d = 0
-        return _norm(seen, len(self.image_shape)) / size
+            return self.sqnorm**0.5
+        seen = self.physics.A(d) if self._diagonal is None else d * self._diagonal
+        after, before = (_norm(v, len(self.image_shape)) for v in (seen, d))
+        if after.numel() > 1 or after.device.type != "cpu":
+            return after / before.clamp_min(1e-30)
+        return float(after) / max(float(before), 1e-30)
 
     @functools.cached_property
     def spread(self) -> float:

@@ -28,9 +28,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from priors import Prior
+from priors.axpy import axpy
 
 from .annealed_langevin import stir
-from .axpy import axpy
 from .checks import whole
 from .driver import InvalidStateError
 from .schedule import geometric, karras

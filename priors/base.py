@@ -10,6 +10,7 @@ displacements and divided last.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -26,10 +27,9 @@ def sigma_per_item(sigma: Sigma, x: Tensor) -> Tensor:
     Raises ValueError when sigma is not finite and positive, or has another number of values than x has items.
     """
     if not isinstance(sigma, Tensor):
-        value = float(sigma)
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"sigma must be finite and above 0, got {value}")
-        return x.new_full((), value)
+        level = _level(float(sigma), x.dtype, x.device)
+        # a network that changes what it is given must not change what the next call is given
+        return level if level._version == 0 else level.new_full((), float(sigma))
     sigma = sigma.to(device=x.device, dtype=x.dtype)
     if not bool(((sigma > 0) & torch.isfinite(sigma)).all()):
         raise ValueError(f"sigma must be finite and above 0, got values from {sigma.min():g} to {sigma.max():g}")
@@ -38,6 +38,15 @@ def sigma_per_item(sigma: Sigma, x: Tensor) -> Tensor:
     if sigma.numel() != len(x):
         raise ValueError(f"sigma must hold one value or one per item of x ({len(x)}), got {sigma.numel()}")
     return sigma.reshape(-1, *[1] * (x.ndim - 1))
+
+
+# Beside a small network the time to make a tensor of one number counts, and a sampler's levels are few.
+@functools.lru_cache(maxsize=2048)
+def _level(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise ValueError(f"sigma must be finite and above 0, got {sigma}")
+    with torch.inference_mode(False):
+        return torch.full((), sigma, dtype=dtype, device=device)
 
 
 def check_derivative(denoised: Tensor, x: Tensor, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .axpy import axpy, axpy_
 from .base import Prior, Sigma, check_derivative, sigma_per_item
 from .store import read_safetensors
 
@@ -78,9 +79,11 @@ class Denoiser(Prior):
         self.check_shape(x)
         for module in self._warm:
             module.restart = True
-        for module in self._cut:
-            module.detach = not (torch.is_grad_enabled() and x.requires_grad)
-        level, image = sigma_per_item(sigma, x), x.view_as(x)
+        image, level = x, sigma_per_item(sigma, x)
+        if self._cut:
+            for module in self._cut:
+                module.detach = not (torch.is_grad_enabled() and x.requires_grad)
+            image = x.view_as(x)
         denoised = self.denoiser(image, sigma=level) if self._by_name else self.denoiser(image, level)
         check_derivative(denoised, x, type(self.denoiser).__name__)
         return denoised
@@ -90,7 +93,8 @@ class Denoiser(Prior):
     ) -> tuple[Tensor, Tensor]:
         """x + step score(x, sigma), which lies between x and the denoised image, and that image."""
         denoised = self.denoise(x, sigma)
-        return torch.lerp(x, denoised, step / sigma**2), denoised
+        share = step / sigma**2
+        return axpy_(share, denoised, axpy(-share, x, x)), denoised
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:

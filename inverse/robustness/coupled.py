@@ -95,15 +95,15 @@ class _PerChain(PriorError):
 class _CoupledRun(Run):
     """A run whose chains with different amplitudes get the same noise."""
 
-    def _white(self, draws: int) -> list[Tensor]:
+    def _draw(self, fields: int) -> list[Tensor]:
         ladder = self.posterior
         ladder_size, batch = len(ladder.amplitudes), len(ladder.posterior)
         shape, full = self.shape, self.shape[0]
         self.shape = (full // ladder_size, *shape[1:])
-        fields = super()._white(draws)
+        drawn = super()._draw(fields)
         self.shape = shape
         n = full // (ladder_size * batch)
         return [
             field.reshape(n, 1, batch, *shape[1:]).expand(n, ladder_size, batch, *shape[1:]).reshape(shape)
-            for field in fields
+            for field in drawn
         ]

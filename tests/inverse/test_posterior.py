@@ -121,6 +121,14 @@ def test_gain_along_a_direction_of_no_length_is_zero(operator):
     y = given(torch.rand(2, 1, 8, 8))
     problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, y)
     assert torch.equal(problem.gain(torch.zeros(2, 1, 8, 8)), torch.zeros(2, 1, 1, 1))
+    assert problem.gain(torch.zeros(1, 1, 8, 8)) == 0
+
+
+def test_gain_of_one_image_is_a_number_and_the_same():
+    given = operators.create("blur", (1, 8, 8), noise=0.1)
+    problem = Posterior(GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)), given, given(torch.rand(1, 1, 8, 8)))
+    d = torch.rand(2, 1, 8, 8)
+    assert problem.gain(d[:1]) == pytest.approx(float(problem.gain(d)[0]), rel=1e-5)
 
 
 def test_gain_where_the_physics_is_not_linear_is_its_largest():

@@ -213,3 +213,16 @@ def test_total_variation_of_deepinv_forgets_its_last_result():
     prior.denoise(images().flip(-1), 0.3)
     torch.testing.assert_close(prior.denoise(images(), 0.1), first, rtol=0, atol=0)
     torch.testing.assert_close(first, models.TVDenoiser(n_it_max=20)(images(), 0.1), rtol=0, atol=0)
+
+
+class Rescaling(torch.nn.Module):
+    """A network that changes the sigma it is given in place."""
+
+    def forward(self, x, sigma):
+        return x * sigma.mul_(2)
+
+
+def test_a_network_that_changes_its_sigma_changes_no_later_call():
+    prior, x = Denoiser(Rescaling()), torch.ones(1, 1, 2, 2)
+    for _ in range(3):
+        torch.testing.assert_close(prior.denoise(x, 0.125), 0.25 * x)

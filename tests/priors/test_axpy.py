@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from inverse.axpy import axpy, axpy_
+from priors.axpy import axpy, axpy_
 
 
 @pytest.mark.parametrize("a", [0.5, torch.tensor([2.0, -3.0]).reshape(2, 1, 1)])
