@@ -19,7 +19,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-import operators
 from priors.axpy import axpy_
 
 from . import defaults
@@ -80,7 +79,7 @@ class AnnealedLangevin(Sampler):
         tempering = 1 / (1 + self.smoothing * sigma**2 * posterior.curvature)
         h = self.step_size / (posterior.prior.stiffness(sigma) + tempering * posterior.curvature)
         x, denoised = posterior.prior.ascend(state.x, sigma, h, noise[1:])
-        at = state.x if operators.is_linear(posterior.physics) else denoised
+        at = state.x if posterior.linear else denoised
         x = axpy_(h * tempering, posterior.likelihood_score(at), x)
         return State(stir(x, h, noise[0], state.memory), noise[0])
 

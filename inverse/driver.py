@@ -35,9 +35,9 @@ CHUNK_ENTRIES = {"cpu": 2**18, "cuda": 2**22}
 # Seconds between two checkpoints.
 CHECKPOINT_SECONDS = 20.0
 # Steps between two looks for values that are not finite: each waits for the device.
-CHECK_STEPS = 8
+CHECK_STEPS = 16
 # Random numbers that are drawn in one call, for several steps where they are few: a call takes time of its own.
-NOISE_ENTRIES = 2**17
+NOISE_ENTRIES, NOISE_STEPS = 2**17, 8
 
 
 class State(NamedTuple):
@@ -151,7 +151,7 @@ class Sampler:
         likelihood = posterior.likelihood
         if not self.needs_linear_gaussian:
             return
-        if not operators.is_linear(posterior.physics):
+        if not posterior.linear:
             raise ValueError(f"physics must be linear for {self.name}, got {type(posterior.physics).__name__}; use dps")
         if not isinstance(likelihood, operators.GaussianLikelihood):
             noise = type(posterior.physics.noise_model).__name__
@@ -220,7 +220,7 @@ class Run:
         """The noise of a step."""
         if not self._ahead:
             steps = NOISE_ENTRIES // max(1, draws * math.prod(self.shape))
-            self._ahead = self._draw(draws * min(max(1, steps), CHECK_STEPS))
+            self._ahead = self._draw(draws * min(max(1, steps), NOISE_STEPS))
         noise, self._ahead = self._ahead[:draws], self._ahead[draws:]
         return noise
 

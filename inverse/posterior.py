@@ -48,6 +48,11 @@ class Posterior:
         return len(self.y)
 
     @functools.cached_property
+    def linear(self) -> bool:
+        """Whether the physics is a LinearPhysics."""
+        return operators.is_linear(self.physics)
+
+    @functools.cached_property
     def likelihood(self) -> operators.Likelihood:
         """p(y | x) from the physics' noise model. Raises ValueError where there is no density."""
         return operators.likelihood(self.physics)
@@ -71,7 +76,7 @@ class Posterior:
 
         The curvature of -log p(y | x) along d is information gain^2 for Gaussian noise, and at most that for any other.
         """
-        if not operators.is_linear(self.physics):
+        if not self.linear:
             return self.sqnorm**0.5
         seen = self.physics.A(d) if self._diagonal is None else d * self._diagonal
         after, before = (_norm(v, len(self.image_shape)) for v in (seen, d))
@@ -101,7 +106,7 @@ class Posterior:
 
         None unless A is linear and the noise Gaussian.
         """
-        if not (operators.is_linear(self.physics) and isinstance(self.likelihood, operators.GaussianLikelihood)):
+        if not (self.linear and isinstance(self.likelihood, operators.GaussianLikelihood)):
             return None
         y = self.physics.A_adjoint(self.y) if self._in_one else self.y
         precision = _number_or_per_image(1 / self.noise_variance, y.ndim - 1)

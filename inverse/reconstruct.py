@@ -10,7 +10,6 @@ import torch
 from deepinv.physics import GaussianNoise, Physics
 from torch import Tensor
 
-import operators
 import priors
 from operators.measurement import measured
 from priors import Preconditioned, Prior
@@ -79,7 +78,7 @@ def _warn_of_scale(posterior: Posterior) -> None:
     learned = [module for module in posterior.prior.modules() if isinstance(module, Preconditioned)]
     known = any(prior.about.get("value_range") == VALUE_RANGE for prior in learned)
     gaussian = isinstance(posterior.physics.noise_model, GaussianNoise)
-    if not (known and gaussian and operators.is_linear(posterior.physics)):
+    if not (known and gaussian and posterior.linear):
         return
     size = _least_size(posterior)
     if size > UNUSUAL:

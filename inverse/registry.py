@@ -26,7 +26,7 @@ def samplers() -> list[str]:
 def default(posterior: Posterior) -> str:
     """Name of the sampler for a problem: moment matching, for images of any size in frequency; dps where it cannot."""
     gaussian = isinstance(posterior.likelihood, operators.GaussianLikelihood)
-    if not (gaussian and operators.is_linear(posterior.physics)):
+    if not (gaussian and posterior.linear):
         return DPS.name
     of_any_size = posterior.prior.image_shape is None and len(posterior.image_shape) == 3
     return SpectralMMPS.name if of_any_size else MMPS.name

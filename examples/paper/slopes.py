@@ -95,17 +95,21 @@ class Size(NamedTuple):
     """Of a run: chains, seeds, Langevin time, and thicknesses of the cloud, well below the radius of curvature.
 
     n: chains for the generic prior. The same thicknesses span noise levels whose logarithms lie 1 / (1 - alpha/2) times
-    as far apart, so that the slopes of tempered priors need fewer, though never less than `least`.
+    as far apart, so that the slopes of tempered priors need fewer, though never less than `least`. seeds: of each score
+    where they differ; as many as make the interval narrow enough to tell.
     """
 
     n: int = 1000
-    seeds: int = 5
+    seeds: int | dict[str, int] = 5
     least: int = 200
     time: float = 3.0
     thicknesses: tuple[float, ...] = (0.05, 0.1, 0.2)
 
     def chains(self, method: str) -> int:
         return max(self.least, round(self.n * CHAINS[method]))
+
+    def seeds_from(self, first: int, method: str) -> range:
+        return range(first, first + (self.seeds if isinstance(self.seeds, int) else self.seeds[method]))
 
 
 # A cloud of thickness tau about the unit sphere S^n has its mean radius at 1 + n tau^2, where an error turns a chain by
@@ -116,7 +120,13 @@ SIZES = {
     "ellipse (1, 2)": Size(seeds=12, time=4.0),
     "sphere S5 in R12": Size(time=1.0, thicknesses=(0.025, 0.05, 0.1)),
     "torus in R3": Size(n=300, least=100, time=4.0, thicknesses=(0.07, 0.14, 0.28)),
-    "image orbit": Size(n=64, least=48, time=2.0, thicknesses=(0.04, 0.08, 0.15)),
+    "image orbit": Size(
+        n=64,
+        seeds={GENERIC: 32, "tempered 0.5": 36, "tempered 1": 14, "tempered 1.5": 8},
+        least=48,
+        time=2.0,
+        thicknesses=(0.04, 0.08, 0.15),
+    ),
 }
 SHORT = Size(n=400, seeds=3, thicknesses=(0.08, 0.13, 0.2))
 # Of the cancelled score, whose cloud is as thick as sigma: its slope nears -1 at small sigma alone.
@@ -227,6 +237,7 @@ def sampled_slope(name: str, method: str, args: argparse.Namespace) -> dict[str,
     sigmas = [thickness ** (1 / (1 + beta / 2)) for thickness in size.thicknesses]
     if method == CANCELLED:
         sigmas = list(CANCELLED_SIGMAS)
+    seeds = size.seeds_from(args.first_seed, method)
     folder = args.out / "cells" / f"{name} {method}".replace(" ", "-")
     result = sweep(
         {name: problem(prior)},
@@ -235,7 +246,7 @@ def sampled_slope(name: str, method: str, args: argparse.Namespace) -> dict[str,
         TangentialError(manifold=prior, exponent=beta),
         AMPLITUDES,
         sigmas,
-        seeds=range(args.first_seed, args.first_seed + size.seeds),
+        seeds=seeds,
         n=size.chains(method),
         out=folder,
         workers=args.workers,
@@ -255,7 +266,7 @@ def sampled_slope(name: str, method: str, args: argparse.Namespace) -> dict[str,
             for row in zip(*(found[k] * found["sigma"] ** beta for k in ("critical", "low", "high")), strict=True)
         ],
         "floor": floors.tolist(),
-        "seeds": [args.first_seed, args.first_seed + size.seeds - 1],
+        "seeds": [seeds[0], seeds[-1]],
         "n": size.chains(method),
         "time": size.time,
     }
