@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import deepinv
@@ -69,6 +73,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in [header, *rows]
     ]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+
+
+def cell(folder: Path, name: str, compute: Callable[[], dict], **settings: object) -> dict:
+    """A measurement: read from the folder where it was made before with the same settings, else made and written."""
+    settings |= {"name": name}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    path = folder / f"{re.sub('[^a-z0-9.-]+', '-', name.lower())}-{digest}.json"
+    if not path.exists():
+        start = time.perf_counter()
+        result = settings | compute()
+        seconds = time.perf_counter() - start
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(result | {"seconds": seconds}) + "\n")
+        print(f"{name}: {seconds:.0f} s", file=sys.stderr)
+    return json.loads(path.read_text())
 
 
 def write(path: Path, result: dict) -> None:

@@ -27,7 +27,7 @@ def test_theorems(tmp_path):
     )
     assert run.returncode == 0, run.stdout + run.stderr[-2000:]
     assert "MISSED" not in run.stdout
-    assert {file.name for file in (tmp_path / "results").iterdir()} == {"theorems.json", "theorems.png"}
+    assert {file.name for file in (tmp_path / "results").iterdir()} == {"cells", "theorems.json", "theorems.png"}
 
 
 @pytest.mark.slow

@@ -20,7 +20,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -41,6 +40,9 @@ from inverse.files import replacing
 from priors import Manifold, Perturbed, Prior
 from priors.base import Sigma, sigma_per_item
 from priors.manifolds import Circle, Ellipse, InCoordinates, Submanifold, VonMisesFisher
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from common import cell
 
 BINS = 36
 SIGMA = 0.01
@@ -95,18 +97,6 @@ def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def cell(args: argparse.Namespace, name: str, compute: Callable[[], dict], **settings: object) -> dict:
-    """A measurement: read where the same was made before, else computed and written."""
-    settings |= {"name": name, "seeds": args.seeds}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    path = args.out / "cells" / f"{name.replace(' ', '-')}-{digest}.json"
-    if not path.exists():
-        start = time.perf_counter()
-        write(path, json.dumps(settings | compute() | {"seconds": time.perf_counter() - start}) + "\n")
-        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    return json.loads(path.read_text())
 
 
 # %% [markdown]
@@ -214,12 +204,13 @@ def figure_4(args: argparse.Namespace) -> dict:
     print("| --- | --- | --- | --- | --- | --- |")
     for name, eps, draw in rows:
         result = cell(
-            args,
+            args.out / "cells",
             f"figure 4 {name} {eps}",
             lambda d=draw: measured(circle, d()),
             n=n,
             step=args.step,
             levels=args.reverse,
+            seeds=seeds,
         )
         found.append(result | {"sampler": name, "eps": eps})
         third = "" if eps is None else shown(total_variation(result, laws[eps]))
@@ -377,7 +368,7 @@ def figure_2(args: argparse.Namespace) -> dict:
             rows.append((score, "tempered, alpha = 1", lambda d=draw: d(1.0)))
         for score, sampler, draw in rows:
             result = cell(
-                args,
+                args.out / "cells",
                 f"figure 2 {b:g} {score} {sampler}",
                 lambda c=curve, d=draw: measured(c, d()),
                 n=n,
@@ -385,6 +376,7 @@ def figure_2(args: argparse.Namespace) -> dict:
                 step=step,
                 training=args.training if score == "network" else 0,
                 networks=len(networks) if score == "network" else 0,
+                seeds=seeds,
             )
             found.append(result | {"b": b, "score": score, "sampler": sampler})
             print(
@@ -433,11 +425,12 @@ def sensitivity(args: argparse.Namespace) -> dict:
         steps = math.ceil(4.0 / (step * sigma ** (2 - alpha)))
         wrong = Perturbed(prior, gradient_error(eps))
         return cell(
-            args,
+            args.out / "cells",
             f"{name} {eps:g} {sigma:g} {alpha:g} {step:g}",
             lambda: measured(circle, langevin(wrong, exact_draws(prior, seeds, n), seeds, sigma, alpha, step, steps)),
             n=n,
             steps=steps,
+            seeds=seeds,
         )
 
     print(f"\n## Sensitivity to alpha: circle, sigma = {sigma:g}, step {step:g}; {len(seeds)} seeds of {n} chains\n")

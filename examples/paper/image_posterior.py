@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +40,9 @@ from inverse.robustness import TangentialError
 from priors import Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior
 from priors.manifolds import ImageOrbit, InCoordinates
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from common import cell
 
 ORBIT = ImageOrbit(cutoff=3)
 # Von Mises with kappa = 4 in both angles, about no shift; the truth lies off its mode, where the two posteriors differ.
@@ -242,28 +243,15 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def cell(args: argparse.Namespace, compute: Callable[[], dict], *names: object, **settings: object) -> dict:
-    """A measurement: read where the same was made before, else computed and written."""
-    settings |= {"names": [str(name) for name in names], "n": args.n}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    path = args.out / "cells" / f"{digest}.json"
-    if not path.exists():
-        start = time.perf_counter()
-        write(path, json.dumps(settings | compute() | {"seconds": time.perf_counter() - start}) + "\n")
-        args.done += 1
-        print(f"[{args.done} new] {', '.join(map(str, names))}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    return json.loads(path.read_text())
-
-
 def measure(args: argparse.Namespace) -> tuple[dict, list[dict]]:
     """Exact posteriors for each problem and seed, and a row for each run, the methods that the figure shows first."""
-    references, rows = {}, []
+    references, rows, folder = {}, [], args.out / "cells"
     problems = [(name, seed) for seed in args.seeds for name in args.problems]
     for methods in (METHODS[:3], METHODS[3:]):
         for name, seed in problems:
             options, noise = PROBLEMS[name]
-            given = {"options": options, "noise": noise, "truth": TRUTH.sum().item()}
-            exact = cell(args, lambda p=name, s=seed: reference(p, s, args.n), "exact", name, seed, **given)
+            given = {"options": options, "noise": noise, "truth": TRUTH.sum().item(), "n": args.n}
+            exact = cell(folder, f"exact {name} {seed}", lambda p=name, s=seed: reference(p, s, args.n), **given)
             references[name, seed] = exact
             for method in methods:
                 if args.quick and method.name not in QUICK:
@@ -271,10 +259,13 @@ def measure(args: argparse.Namespace) -> tuple[dict, list[dict]]:
                 hyper = dataclasses.asdict(method.sampler)
                 for eps in amplitudes(method, args):
                     found = cell(
-                        args,
+                        folder,
+                        f"{name} {method.name} {eps:g} {seed}",
                         lambda p=name, m=method, e=eps, s=seed, x=exact: run(p, m, e, s, args.n, x),
-                        name, method.name, eps, seed, hyper=hyper, sigma=method.sigma, **given,
-                    )  # fmt: skip
+                        hyper=hyper,
+                        sigma=method.sigma,
+                        **given,
+                    )
                     rows.append(found | {"problem": name, "method": method.name, "eps": eps, "seed": seed})
     return references, rows
 
@@ -495,14 +486,13 @@ def main() -> int:
     args.n = 96 if args.quick else 128
     args.problems = ["inpainting"] if args.quick else list(PROBLEMS)
     args.amplitudes = [0.0, 10.0] if args.quick else list(AMPLITUDES)
-    args.done = 0
     results = Results(args, *measure(args))
     tables(results)
     met = bars(results)
     print(f"\nMean +- standard error, seeds {args.seeds[0]} to {args.seeds[-1]}, {args.n} draws each.\n")
     for bar, good in met.items():
         print(f"{'met   ' if good else 'MISSED'}  {bar}")
-    settings = {key: value for key, value in vars(args).items() if key not in ("out", "done")}
+    settings = {key: value for key, value in vars(args).items() if key != "out"}
     settings |= {"torch": torch.__version__, "cores": os.cpu_count()}
     kept = [{key: value for key, value in row.items() if key not in ("u", "hyper", "names")} for row in results.rows]
     exact = {

@@ -318,16 +318,21 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     args.seeds = list(range(args.first_seed, args.first_seed + (2 if args.quick else 5)))
     # Chains of a seed, their length in autocorrelation times, and the most steps.
-    args.n, args.lengths, args.most, args.done = (100, 12.0, 12_000, 0) if args.quick else (100, 20.0, 80_000, 0)
+    args.n, args.lengths, args.most = (100, 12.0, 12_000) if args.quick else (100, 20.0, 80_000)
     sigmas = [0.05, 0.1, 0.2] if args.quick else list(SIGMAS)
     found: dict[Drift, list[dict]] = {}
     for drift in (Drift(alpha, error) for error in (0.0, 1.0) for alpha in (*ALPHAS, None)):
         if args.quick and drift.alpha not in (0.0, 1.0, None):
             continue
-        setting = {key: getattr(args, key) for key in ("seeds", "lengths", "most")}
+        setting = {key: getattr(args, key) for key in ("n", "seeds", "lengths", "most")}
         found[drift] = [
             theory(drift, sigma)
-            | cell(args, lambda d=drift, s=sigma: measure(d, s, args), drift.name, drift.error, sigma, **setting)
+            | cell(
+                args.out / "cells",
+                f"{drift.name} {drift.error:g} {sigma:g}",
+                lambda d=drift, s=sigma: measure(d, s, args),
+                **setting,
+            )
             for sigma in sigmas
         ]
     fits = {
@@ -340,7 +345,7 @@ def main() -> int:
     print(f"\nMean +- standard error, seeds {args.seeds[0]} to {args.seeds[-1]}, {args.n} chains each.\n")
     for bar, good in met.items():
         print(f"{'met   ' if good else 'MISSED'}  {bar}")
-    settings = {key: value for key, value in vars(args).items() if key not in ("out", "done")}
+    settings = {key: value for key, value in vars(args).items() if key != "out"}
     settings |= {"torch": torch.__version__, "cores": os.cpu_count()}
     results = [{"score": d.name, "error": d.error, "fit": fits[d], "rows": rows} for d, rows in found.items()]
     write(

@@ -11,7 +11,7 @@
 #   of any order below sigma^-2, whether they are gradients or not.
 #
 #     python examples/paper/theorems.py --quick    # 3 seeds, 1,000 chains
-#     python examples/paper/theorems.py            # 5 seeds, 2,000 chains, one more noise level each
+#     python examples/paper/theorems.py            # 5 seeds, 2,000 chains, one more noise level; goes on where it was
 #
 # Scores are exact. Exits with 1, and says MISSED, where a number is not what the theory says within the stated bar.
 
@@ -37,6 +37,9 @@ from inverse.robustness import DensityError, GradientError, SolenoidalError
 from priors import Manifold, MaximumEntropy, Perturbed
 from priors.base import Prior
 from priors.manifolds import Circle, VonMisesFisher
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from common import cell
 
 BINS = 36
 # A fitted order may be off by ORDER, a total variation "near its floor" above it by NEAR, a distance "of order sigma"
@@ -167,7 +170,15 @@ def total_variation(shares: np.ndarray, law: str) -> float:
     return float(np.abs(shares - exact_bins(LAWS[law])).sum() / 2)
 
 
-def measure(theorem: str, error: str, sigma: float, tempered: bool, bars: dict, args: argparse.Namespace) -> dict:
+def measured(theorem: str, error: str, sigma: float, tempered: bool, bars: dict, args: argparse.Namespace) -> dict:
+    """What `measure` gives, which is read where it was measured before."""
+    settings = {"seeds": list(args.seeds), "n": args.n, "time": args.time}
+    what = {"theorem": theorem, "error": error, "tempered": tempered, "sigma": sigma, "bars": bars}
+    name = f"{theorem} {error} {sigma:g}"
+    return cell(args.out / "cells", name, lambda: measure(error, sigma, tempered, args), **what, **settings)
+
+
+def measure(error: str, sigma: float, tempered: bool, args: argparse.Namespace) -> dict:
     """Total variations to the three laws and the root mean square distance to M, one of each a seed."""
     values: dict[str, list[float]] = {key: [] for key in ("distance", *LAWS)}
     shares = []
@@ -178,10 +189,7 @@ def measure(theorem: str, error: str, sigma: float, tempered: bool, bars: dict, 
         values["distance"].append(rms(CIRCLE.distance(x)))
         for law in LAWS:
             values[law].append(total_variation(shares[-1], law))
-    row = {"theorem": theorem, "error": error, "tempered": tempered, "sigma": sigma, **values, "bars": bars}
-    row["histogram"] = np.mean(shares, axis=0).tolist()
-    print({key: row[key] for key in ("theorem", "error", "sigma", "distance", *LAWS)}, file=sys.stderr)
-    return row
+    return {**values, "histogram": np.mean(shares, axis=0).tolist()}
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:
@@ -205,7 +213,16 @@ def main() -> int:
     seeds, args.n, args.time, points = (3, 1000, 5.0, 256) if args.quick else (5, 2000, 8.0, 1024)
     args.seeds = range(args.first_seed, args.first_seed + seeds)
     sigmas = np.logspace(-3, -1, 9)
-    expansion = [parts(name, sigmas, points, args.first_seed) for name in PRIORS]
+    expansion = [
+        cell(
+            args.out / "cells",
+            f"3.1 {name}",
+            lambda name=name: parts(name, sigmas, points, args.first_seed),
+            points=points,
+            seed=args.first_seed,
+        )
+        for name in PRIORS
+    ]
     # Two exact draws a seed.
     draws = [seed + more for seed in args.seeds for more in (0, 10**6)]
     floors = {
@@ -213,7 +230,7 @@ def main() -> int:
         for name, law in LAWS.items()
     }
     rows = [
-        measure(theorem, error, sigma, tempered, bars, args)
+        measured(theorem, error, sigma, tempered, bars, args)
         for cases, tempered, levels in (
             (PLAIN, False, (0.1, 0.07) if args.quick else (0.1, 0.05, 0.025)),
             (TEMPERED, True, (0.02, 0.01, 0.005) if args.quick else (0.02, 0.01, 0.005, 0.002)),
