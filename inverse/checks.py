@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
+
 
 def whole(name: str, value: object, least: int | None = 1) -> int:
     """value, if it is a whole number of at least `least` (None: of any size); else ValueError names the argument."""
-    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
         raise ValueError(f"{name} must be a whole number{bound}, got {value!r}")
-    return value
+    return int(value)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -66,7 +67,10 @@ class Sampler:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_hyperparameter(field.name, getattr(self, field.name))
+            value = getattr(self, field.name)
+            _check_hyperparameter(field.name, value)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
         high, low = getattr(self, "sigma_max", None), getattr(self, "sigma_min", None)
         if high and low and low >= high:
             raise ValueError(f"sigma_min must be below sigma_max ({high:g}), got {low:g}")
@@ -124,7 +128,7 @@ class Sampler:
         Raises ValueError for n < 1, antithetic samples of which n is odd or below 4, chunk_size < 1, noise without a
         density, a physics or noise the method cannot take; InvalidStateError as soon as a chain is not finite.
         """
-        whole("n", n)
+        n = whole("n", n)
         antithetic = bool(antithetic)
         if antithetic and (n % 2 or n < 4):
             raise ValueError(f"n must be even and at least 4 for antithetic samples, got {n}")
@@ -243,10 +247,11 @@ class Run:
             return
         broken = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()[:, 0].tolist()
         if broken:
+            remedy = "lower step_size, or " if hasattr(self.sampler, "step_size") else ""
             raise InvalidStateError(
                 f"{self.sampler.name} left the finite numbers by step {i + 1} of {self.sampler.steps} "
                 f"(sigma = {self.levels[i]:.3g}) in {len(broken)} of {len(x)} chains, first chain {broken[0]}: "
-                "lower step_size, or check that the prior's denoiser is finite at this sigma"
+                f"{remedy}check that the prior's denoiser is finite at this sigma"
             )
 
     def _key(self) -> str:

@@ -40,6 +40,7 @@ class Posterior:
         self.physics = physics
         self.image_shape = _image_shape(prior, physics, y, image_shape)
         operators.check_measurement(physics, y, self.image_shape)
+        _check_device(prior, y)
         _check_precision(prior, physics, y, self.image_shape)
         self.y = y.detach()
 
@@ -169,7 +170,7 @@ class Posterior:
         prior = self.prior
         if isinstance(prior, GaussianMixture):
             return MixturePosterior(prior, self.physics, self.y)
-        if isinstance(_unwrapped(prior), Manifold):
+        if isinstance(unwrapped(prior), Manifold):
             return ManifoldPosterior(prior, self.physics, self.y, self.likelihood)
         raise TypeError(
             "exact() knows the posterior of GaussianMixture, Empirical and Manifold priors only, "
@@ -177,7 +178,8 @@ class Posterior:
         )
 
 
-def _unwrapped(prior: Prior) -> Prior:
+def unwrapped(prior: Prior) -> Prior:
+    """The prior inside MaximumEntropy and Perturbed."""
     while isinstance(prior, MaximumEntropy | Perturbed):
         prior = prior.prior
     return prior
@@ -203,6 +205,16 @@ def _norm(v: Tensor, axes: int) -> Tensor:
 
 def _number_or_per_image(value: Tensor, axes: int) -> float | Tensor:
     return value.reshape(-1, *[1] * axes) if value.numel() > 1 else float(value)
+
+
+def _check_device(prior: Prior, y: Tensor) -> None:
+    """ValueError unless some of the prior's tensors, where it has any, are where y is; hooks may bring the others."""
+    devices = {tensor.device for tensor in (*prior.parameters(), *prior.buffers())}
+    if devices and y.device not in devices and not any(hasattr(module, "_hf_hook") for module in prior.modules()):
+        came = ", ".join(sorted(map(str, devices)))
+        raise ValueError(
+            f"prior must be on the device of y, {y.device}, got one on {came}; use prior.to({str(y.device)!r})"
+        )
 
 
 def _check_precision(prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from priors.store import VALUE_RANGE
 
 from .driver import Sampler
 from .posterior import Posterior
-from .registry import default
+from .registry import default, samplers
 from .registry import sampler as sampler_by_name
 from .samples import Samples
 
@@ -47,6 +47,8 @@ def reconstruct(
     Raises ValueError, naming the argument, for whatever does not fit together. Warns (UserWarning) where such a prior
     is given a y that no image in [0, 1] can have caused, as one of an image in 0..255.
     """
+    if not isinstance(y, Tensor):
+        raise TypeError(f"y must be a torch tensor (B, *measurement_shape), got {type(y).__name__}")
     if isinstance(prior, str | Path):
         posterior = _with_named(prior, physics, y)
     else:
@@ -56,6 +58,9 @@ def reconstruct(
         sampler = default(posterior)
     if isinstance(sampler, str):
         sampler = sampler_by_name(sampler)
+    if isinstance(sampler, type) or not hasattr(sampler, "sample"):
+        came = f"the class {sampler.__name__}" if isinstance(sampler, type) else type(sampler).__name__
+        raise TypeError(f"sampler must be one of {', '.join(samplers())} or a Sampler such as MMPS(), got {came}")
     return sampler.sample(posterior, n, seed=seed, progress=progress, antithetic=antithetic)
 
 

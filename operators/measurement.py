@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics, PoissonNoise
+from deepinv.physics import MRI, Blur, BlurFFT, Inpainting, MultiCoilMRI, Physics, PoissonNoise
 from torch import Tensor
 
 from .batch import images_per_batch
@@ -31,12 +31,19 @@ def measured(physics: Physics) -> Tensor | None:
     else:
         return None
     if not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(f"mask of {type(physics).__name__} must hold only 0 and 1, since it scales the noise too")
+        raise ValueError(
+            f"mask of {type(physics).__name__} must hold only 0 and 1, since it scales the noise too, "
+            f"got values from {mask.min():g} to {mask.max():g}"
+        )
+    if not bool(mask.any()):
+        raise ValueError(f"mask of {type(physics).__name__} must keep at least one entry, got only zeros")
     return mask
 
 
 def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -> None:
     """Raise ValueError or TypeError unless y can be a batch of measurements of images of image_shape by physics.
+
+    So that no sampler has to, it also refuses a mask that is not 0/1 or keeps nothing, and a kernel that is too large.
 
     y: (B, *measurement_shape), finite, float32 or float64, on the device of the physics; the shape is that of
     A applied to zeros. A physics with parameters per image needs as many measurements.
@@ -49,6 +56,8 @@ def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -
     device = device_of(physics, default=y.device)
     if y.device != device:
         raise ValueError(f"y must be on the device of the physics, {device}, got {y.device}")
+    measured(physics)
+    _check_kernel(physics, shape)
     expected = _measurement_shape(physics, torch.zeros(1, *shape, dtype=y.dtype, device=device))
     if tuple(y.shape) == expected:
         raise ValueError(f"y must have a batch axis, shape (B, {_listed(expected)}), got {tuple(y.shape)}")
@@ -63,6 +72,15 @@ def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -
         raise ValueError(f"y must hold {images} measurements, one per set of parameters of the physics, got {len(y)}")
     if not bool(torch.isfinite(y).all()):
         raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} NaN or infinite values")
+
+
+def _check_kernel(physics: Physics, shape: Sequence[int]) -> None:
+    kernel = physics.filter if isinstance(physics, (Blur, BlurFFT)) else None
+    if kernel is not None and any(k > side for k, side in zip(kernel.shape[-2:], shape[-2:], strict=True)):
+        raise ValueError(
+            f"kernel of {type(physics).__name__} must not be larger than the image {tuple(shape[-2:])}, "
+            f"got {tuple(kernel.shape[-2:])}"
+        )
 
 
 def _measurement_shape(physics: Physics, zeros: Tensor) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from inverse.checks import whole
@@ -7,6 +8,7 @@ from inverse.checks import whole
 
 def test_whole_numbers_pass() -> None:
     assert whole("n", 1) == 1 and whole("n", 0, least=0) == 0 and whole("seed", -5, least=None) == -5
+    assert type(whole("n", np.int64(3))) is int
 
 
 @pytest.mark.parametrize(

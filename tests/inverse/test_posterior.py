@@ -182,3 +182,12 @@ def test_score_of_a_blur_is_accurate_where_the_noise_is_small():
     exact = operators.likelihood(given.double()).score(x.double(), problem.y.double())
     # entries of size 1 are rounded to eps; those of A^T (y - A x) have size noise |kernel|, and |kernel| is 1/5
     assert (score - exact).norm() < 2 * torch.finfo(torch.float32).eps / (1e-3 / 5) * exact.norm()
+
+
+def test_a_prior_on_another_device_is_refused_and_how_to_move_it():
+    given = operators.create("denoising", (1, 8, 8), noise=0.1)
+    prior = GaussianMixture(torch.zeros(1, 1, 8, 8), torch.ones(1)).to("meta")
+    with pytest.raises(
+        ValueError, match=r"prior must be on the device of y, cpu, got one on meta; use prior.to\('cpu'\)"
+    ):
+        Posterior(prior, given, torch.zeros(1, 1, 8, 8))

@@ -152,3 +152,17 @@ def test_other_mistakes_are_told_as_they_were():
     vectors = operators.create("denoising", (7,), noise=0.05)
     with pytest.raises(ValueError, match=r"physics has \(7,\) and prior has \(1, 28, 28\)$"):
         inverse.reconstruct(torch.zeros(1, 7), vectors)
+
+
+@pytest.mark.parametrize(
+    ("y", "sampler", "message"),
+    [
+        ([1.0, 2.0], "mmps", "y must be a torch tensor .*, got list"),
+        (torch.zeros(1, 1, 28, 28), 3, r"sampler must be one of .* or a Sampler such as MMPS\(\), got int"),
+        (torch.zeros(1, 1, 28, 28), inverse.MMPS, "sampler must be .*, got the class MMPS"),
+    ],
+)
+def test_other_kinds_of_arguments_are_refused(y, sampler, message):
+    physics = operators.create("denoising", (1, 28, 28), noise=0.1)
+    with pytest.raises(TypeError, match=message):
+        inverse.reconstruct(y, physics, sampler=sampler)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics, PoissonNoise
+from deepinv.physics import MRI, Blur, BlurFFT, Inpainting, MultiCoilMRI, Physics, PoissonNoise
 
 import operators
 
@@ -84,3 +84,20 @@ def test_measured_tells_which_entries_carry_information() -> None:
     assert operators.measured(MultiCoilMRI(mask=mask, img_size=(4, 4))).shape == (1, 2, 1, 4, 4)
     with pytest.raises(ValueError, match="mask of Inpainting must hold only 0 and 1"):
         operators.measured(Inpainting((1, 4, 4), mask=torch.full((1, 4, 4), 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("physics", "message"),
+    [
+        (Inpainting((1, 8, 8), mask=torch.zeros(1, 8, 8)), "mask of Inpainting must keep at least one entry, got only"),
+        (Inpainting((1, 8, 8), mask=torch.full((1, 8, 8), 0.5)), "must hold only 0 and 1.*got values from 0.5 to 0.5"),
+        (
+            BlurFFT((1, 8, 8), filter=torch.ones(1, 1, 9, 3)),
+            r"kernel of BlurFFT must not be larger.*\(8, 8\).*\(9, 3\)",
+        ),
+        (Blur(filter=torch.ones(1, 1, 3, 9), padding="valid"), r"kernel of Blur must not be larger.*got \(3, 9\)"),
+    ],
+)
+def test_deepinv_physics_are_refused_as_our_own(physics: Physics, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        operators.check_measurement(physics, torch.zeros(1, 1, 8, 8), (1, 8, 8))
