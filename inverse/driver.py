@@ -120,8 +120,8 @@ class Sampler:
     ) -> Samples:
         """n posterior samples of every measurement.
 
-        The samples depend on the seed, not on chunk_size, which is the number of chains computed at once (None:
-        chosen). Neither the posterior nor any global random state is changed. With `checkpoint`, a file, an
+        The samples depend on the seed, not (but for rounding) on chunk_size, the number of chains computed at once
+        (None: chosen). Neither the posterior nor any global random state is changed. With `checkpoint`, a file, an
         interrupted run is resumed where it stopped; the file is removed at the end.
         antithetic: chains i and i + n/2 see opposite noise. Each is a sample as before; the mean of a few, where the
         posterior is nearly Gaussian, is that of many, but they are not independent of each other.
