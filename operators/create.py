@@ -65,6 +65,7 @@ def create(
     shape = check_image_shape(image_shape)
     physics = builder(shape, as_noise_model(noise, seed), seed, **options)
     physics.img_size = shape  # not every deepinv class keeps it
+    physics._asked = {"name": name, "seed": seed, "options": options}  # for reports; private, no part of its values
     return physics
 
 

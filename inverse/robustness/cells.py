@@ -13,7 +13,9 @@ from torch import Tensor
 
 from inverse.driver import Sampler
 from inverse.exact import ExactPosterior
-from inverse.posterior import Posterior
+from inverse.posterior import Posterior, unwrapped
+from priors import Manifold
+from priors.manifolds import Submanifold
 
 from . import coupled, distances
 from .grid import FORMAT, Grid, Group, at_level
@@ -29,6 +31,7 @@ METRICS = (
     "exact_shift",
     "exact_std_ratio",
     "off_manifold",
+    "non_uniformity",
     "total_variation",
     "psnr",
     "ssim",
@@ -53,6 +56,12 @@ def compute(grid: Grid, group: Group) -> list[Row]:
         _row(grid, group, index, runs[index], columns, {**settings[index], "seconds": seconds})
         for index in range(len(grid.amplitudes))
     ]
+
+
+def lost(grid: Grid, group: Group) -> list[Row]:
+    """The rows of a group that killed its worker process."""
+    failure = RuntimeError("the worker process died of this group; is there enough memory?")
+    return [_row(grid, group, index, failure, None, {"seconds": None}) for index in range(len(grid.amplitudes))]
 
 
 def _samplers(grid: Grid, group: Group) -> tuple[Sampler, list[Sampler]]:
@@ -95,9 +104,16 @@ def _runs(
 class _Columns:
     """Distances of a group's runs, with what they share: reference, floors and the exact posterior."""
 
-    def __init__(self, reference: Tensor, again: Tensor, exact: ExactPosterior | None, truth: Tensor | None) -> None:
-        n = len(reference)
-        self.reference, self.truth = reference, truth
+    def __init__(
+        self,
+        reference: Tensor,
+        again: Tensor,
+        exact: ExactPosterior | None,
+        manifold: Submanifold | None,
+        truth: Tensor | None,
+    ) -> None:
+        n, measurements = reference.shape[:2]
+        self.reference, self.manifold, self.truth = reference, manifold, truth
         self.floors = {"floor": distances.moved(again, reference)["distance"]}
         self.draws = self.histogram = None
         if exact is not None:
@@ -106,14 +122,18 @@ class _Columns:
             self.floors["exact_floor"] = distances.moved(others, self.draws)["distance"]
             self.histogram = distances.histogram(exact)
             if self.histogram is not None:
-                self.floors["total_variation_floor"] = distances.on_manifold(others, self.histogram)["total_variation"]
+                self.floors["total_variation_floor"] = distances.on_chart(others, self.histogram)
+        if manifold is not None:
+            self.floors["non_uniformity_floor"] = distances.uniform_floor(manifold, n, measurements)
 
     def of(self, x: Tensor) -> dict[str, float]:
         values = {**self.floors, **distances.moved(x, self.reference)}
         if self.draws is not None:
             values.update({f"exact_{name}": value for name, value in distances.moved(x, self.draws).items()})
         if self.histogram is not None:
-            values.update(distances.on_manifold(x, self.histogram))
+            values["total_variation"] = distances.on_chart(x, self.histogram)
+        if self.manifold is not None:
+            values.update(distances.on_manifold(x, self.manifold))
         if self.truth is not None:
             values.update(distances.quality(x, self.truth))
         return values
@@ -129,7 +149,9 @@ def _columns(
         exact = posterior.exact()
     except (TypeError, ValueError):  # not known in closed form or by quadrature
         exact = None
-    return _Columns(reference, again, exact, truth)
+    prior = unwrapped(posterior.prior)
+    manifold = prior.manifold if isinstance(prior, Manifold) else None
+    return _Columns(reference, again, exact, manifold, truth)
 
 
 def _settings(sampler: Sampler, posterior: Posterior) -> Row:
@@ -141,7 +163,7 @@ def _settings(sampler: Sampler, posterior: Posterior) -> Row:
 def _row(grid: Grid, group: Group, index: int, run: Tensor | Exception, columns: _Columns | None, settings: Row) -> Row:
     failed = isinstance(run, Exception) or columns is None
     values = {} if failed else columns.of(run)
-    names = (*METRICS, "floor", "exact_floor", "total_variation_floor")
+    names = (*METRICS, "floor", "exact_floor", "total_variation_floor", "non_uniformity_floor")
     return {
         "key": grid.keys(group)[index],
         **vars(group),

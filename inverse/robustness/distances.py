@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from itertools import product
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from inverse.exact_manifold import ManifoldPosterior
 from priors.manifolds import Submanifold
 
 BINS = {1: 36, 2: 6, 3: 4}
+# Cells into which uniform points cut a manifold of any dimension, and uniform draws that tell their volumes.
+CELLS, CELL_DRAWS = 36, 20_000
 
 
 def moved(x: Tensor, reference: Tensor) -> dict[str, float]:
@@ -67,20 +70,52 @@ def histogram(exact: ExactPosterior) -> Histogram | None:
     return Histogram(manifold, weights)
 
 
-def on_manifold(x: Tensor, exact: Histogram) -> dict[str, float]:
-    """Root mean square distance to the manifold, and total variation over bins of the chart to the exact posterior.
-
-    A reconstruction can be off the manifold or wrongly spread on it: both are told, always.
-    """
+def on_chart(x: Tensor, exact: Histogram) -> float:
+    """Total variation over bins of the chart to the exact posterior; x: (n, B, *image_shape)."""
     manifold, n = exact.manifold, len(x)
-    flat = x.flatten(0, 1).double().cpu()
-    index = _bins(manifold, manifold.coordinates(manifold.project(flat))).reshape(n, -1)
+    points = manifold.project(x.flatten(0, 1).double().cpu())
+    index = _bins(manifold, manifold.coordinates(points)).reshape(n, -1)
     drawn = torch.zeros_like(exact.weights)
     drawn.scatter_add_(1, index.T, torch.full(index.T.shape, 1 / n, dtype=torch.float64))
+    return float((drawn - exact.weights).abs().sum(1).mean() / 2)
+
+
+def on_manifold(x: Tensor, manifold: Submanifold) -> dict[str, float]:
+    """Root mean square distance to a manifold of any dimension, and how far from uniform the nearest points are on it.
+
+    A reconstruction can be off the manifold or unevenly spread on it: both are told, always. Non-uniformity is the
+    total variation between the shares of the samples and of the volume in the cells nearest to each of 36 fixed points.
+    """
+    flat = x.flatten(0, 1).double().cpu()
     return {
         "off_manifold": float(manifold.distance(flat).square().mean().sqrt()),
-        "total_variation": float((drawn - exact.weights).abs().sum(1).mean() / 2),
+        "non_uniformity": _non_uniformity(manifold.project(flat), manifold, len(x)),
     }
+
+
+def uniform_floor(manifold: Submanifold, n: int, measurements: int) -> float:
+    """Non-uniformity of n uniform draws for each measurement."""
+    return _non_uniformity(manifold.sample(n * measurements, seed=2), manifold, n)
+
+
+def _non_uniformity(points: Tensor, manifold: Submanifold, n: int) -> float:
+    """Mean over measurements; points of the manifold: (n * B, *image_shape)."""
+    anchors, volumes = _cells(manifold)
+    cell = _nearest(points, anchors).reshape(n, -1)
+    shares = torch.nn.functional.one_hot(cell, CELLS).double().mean(0)
+    return float((shares - volumes).abs().sum(1).mean() / 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _cells(manifold: Submanifold) -> tuple[Tensor, Tensor]:
+    """The fixed points (CELLS, *image_shape), and the share of the volume that is nearest to each, (CELLS,)."""
+    anchors = manifold.sample(CELLS, seed=0)
+    cell = _nearest(manifold.sample(CELL_DRAWS, seed=1), anchors)
+    return anchors, torch.bincount(cell, minlength=CELLS).double() / CELL_DRAWS
+
+
+def _nearest(points: Tensor, anchors: Tensor) -> Tensor:
+    return torch.cdist(points.flatten(1), anchors.flatten(1)).argmin(1)
 
 
 def _bins(manifold: Submanifold, u: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from inverse.checks import whole
 from inverse.driver import Sampler
 from priors.base import Prior
 
+from . import settings
 from .base import PriorError
-from .cells import Row, compute
-from .grid import Grid, Group, named
+from .cells import Row, compute, lost
+from .grid import Grid, Group, named, real_numbers, whole_numbers
 from .problem import Problem
 from .results import Sweep
 from .store import Store
@@ -42,7 +43,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
-# A group whose worker died is tried so often before the sweep is given up.
+# Workers that die before they have started are tried again so often before the sweep is given up.
 ATTEMPTS = 3
 
 
@@ -66,9 +67,11 @@ def sweep(
     {"generic": p, "maximum-entropy": MaximumEntropy(p)}; an error is put inside a MaximumEntropy prior.
     samplers: with their hyper-parameters, or `Tuned` ones; the noise level of a cell replaces `sigma`, or `sigma_min`
     of those that anneal. errors: their own amplitude is replaced by each of `amplitudes` (> 0); the run without error,
-    with the same random numbers, is what they are compared with. n: chains per measurement.
+    with the same random numbers, is what they are compared with. amplitudes, sigmas, seeds: several numbers each, as a
+    list, range, array or tensor, also where there is one: [0.1], range(3). n: chains per measurement.
     out: folder of the results, made where it is missing; None keeps them in memory. Interrupted or killed, the same
-    call goes on where it was; a second one computes nothing. A cell that fails is recorded with its error.
+    call goes on where it was; a second one computes nothing. A cell that fails is recorded with its error, also where
+    it kills a worker process; with 1 worker it would kill this one.
     workers: processes on this machine, one thread each; 1 computes in this one. cluster: address of a Dask scheduler
     (extra `cluster`), whose workers must have this package.
     Raises ValueError for an empty grid, values out of range, and a folder of another sweep, of another version, or in
@@ -80,32 +83,35 @@ def sweep(
         named("priors", priors, Prior),
         named("samplers", samplers, Sampler),
         named("errors", errors, PriorError),
-        tuple(float(a) for a in amplitudes),
-        tuple(float(s) for s in sigmas),
-        tuple(int(s) for s in seeds),
+        real_numbers("amplitudes", amplitudes),
+        real_numbers("sigmas", sigmas),
+        whole_numbers("seeds", seeds),
         n,
     )
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
-        store = Store(folder, grid.fingerprint, _about(grid))
-        stack.enter_context(store.lock())
+        store = stack.enter_context(Store(folder, grid.fingerprint, _about(grid)).opened())
         done = store.done()
         todo = [group for group in grid.groups() if not done.issuperset(grid.keys(group))]
-        backend = _backend(grid, min(workers, max(1, len(todo))), cluster)
+        backend = _backend(grid, workers, cluster)
         total = len(grid.amplitudes)
         with tqdm(total=len(grid), initial=len(grid) - total * len(todo), unit="cell", disable=not progress) as bar:
             for rows in backend(todo):
                 for row in rows:
                     store.write(row)
                 bar.update(total)
-        return Sweep(store.read())
+        return Sweep(store.read(), store.about)
 
 
 def _about(grid: Grid) -> dict[str, Any]:
     axes = {name: list(getattr(grid, name)) for name in ("problems", "priors", "samplers", "errors")}
     values = {name: list(getattr(grid, name)) for name in ("amplitudes", "sigmas", "seeds")}
-    settings = {name: repr(sampler) for name, sampler in grid.samplers.items()}
-    return {**axes, **values, "n": grid.n, "samplers_settings": settings}
+    members = {
+        "samplers_settings": {name: repr(sampler) for name, sampler in grid.samplers.items()},
+        "problems_settings": {name: settings.of_problem(item, grid.seeds[0]) for name, item in grid.problems.items()},
+        "priors_settings": {name: settings.of_prior(item) for name, item in grid.priors.items()},
+    }
+    return {**axes, **values, "n": grid.n, **members}
 
 
 Backend = Callable[[list[Group]], Iterator[list[Row]]]
@@ -138,23 +144,36 @@ def _one_thread() -> Iterator[None]:
 
 
 def _in_processes(grid: Grid, groups: list[Group], workers: int) -> Iterator[list[Row]]:
-    """Groups in whatever order they are ready. A worker that dies costs the groups in flight, which are tried again."""
-    payload, left, deaths = cloudpickle.dumps(grid), dict.fromkeys(groups), 0
+    """Groups in whatever order they are ready.
+
+    Those in flight when a worker dies are run again, each alone; one whose worker dies then too is recorded as failed.
+    """
+    payload, left, failures = cloudpickle.dumps(grid), list(groups), 0
     while left:
-        with _pool(payload, workers) as pool:
-            try:
-                futures = {pool.submit(_compute_in_worker, group): group for group in left}
-                for future in as_completed(futures):
+        flying: dict[Future[list[Row]], Group] = {}
+        started: Future[int] | None = None
+        with _pool(payload, workers) as pool, contextlib.suppress(BrokenProcessPool):
+            started = pool.submit(os.getpid)
+            while left or flying:
+                while left and len(flying) < workers:
+                    flying[pool.submit(_compute_in_worker, left[0])] = left[0]
+                    del left[0]
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     rows = future.result()
-                    del left[futures[future]]
+                    del flying[future]
                     yield rows
-            except BrokenProcessPool:
-                deaths += 1
-                if deaths == ATTEMPTS:
-                    raise RuntimeError(
-                        f"a worker process died {ATTEMPTS} times; is there enough memory, and does a script call sweep "
-                        'under if __name__ == "__main__":?'
-                    ) from None
+        suspects = list(flying.values())
+        if started is None or started.exception():
+            left, failures = suspects + left, failures + 1
+            if failures == ATTEMPTS:
+                raise RuntimeError(
+                    f"worker processes died {ATTEMPTS} times before they had started; is there enough memory, and does "
+                    'a script call sweep under if __name__ == "__main__":?'
+                )
+        elif workers > 1:
+            yield from _in_processes(grid, suspects, 1)
+        else:
+            yield from (lost(grid, group) for group in suspects)
 
 
 @contextlib.contextmanager
@@ -203,17 +222,33 @@ def _compute_in_worker(group: Group) -> list[Row]:
 
 
 def _on_cluster(grid: Grid, groups: list[Group], address: str) -> Iterator[list[Row]]:
-    """On an existing Dask cluster, which runs again what a lost worker had."""
+    """On an existing Dask cluster, which runs again what a lost worker had, and gives up what has lost it several."""
     try:
+        import dask
         import distributed
     except ImportError:
         raise ImportError('cluster needs Dask: pip install "scorefold[cluster]"') from None
+    content, blamed = cloudpickle.dumps(grid), []
     with distributed.Client(address, set_as_default=False) as client:
-        payload = client.scatter(cloudpickle.dumps(grid), broadcast=True, hash=False)
-        futures = [client.submit(_compute_on_cluster, payload, group, pure=False, retries=2) for group in groups]
+        # A task, since scattered data are lost with the last worker that holds them. It is large, and sent once.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": len(content) + 10**7}):
+            payload = client.submit(bytes, content, pure=False)
+
+        def submit(group: Group) -> Any:
+            return client.submit(_compute_on_cluster, payload, group, pure=False, retries=2)
+
+        futures = {submit(group): group for group in groups}
         for future in distributed.as_completed(futures, loop=client.loop):
-            yield future.result()
+            try:
+                yield future.result()
+            except distributed.KilledWorker:
+                blamed.append(futures[future])
             future.release()
+        for group in blamed:  # each alone, since what waited for the same workers is blamed too
+            try:
+                yield submit(group).result()
+            except distributed.KilledWorker:
+                yield lost(grid, group)
 
 
 def _compute_on_cluster(payload: bytes, group: Group) -> list[Row]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
+from numbers import Real
 from typing import Any
 
 import torch
 
+from inverse.checks import whole
 from inverse.driver import Sampler
 from inverse.posterior import Posterior
 from priors.base import Prior
@@ -20,7 +22,7 @@ from .problem import Problem
 from .tuning import Tuned
 
 # Rows of another format are refused; raise it when the meaning of a column changes.
-FORMAT = 1
+FORMAT = 2
 AXES = ("problem", "prior", "sampler", "error", "sigma", "seed")
 
 
@@ -61,11 +63,17 @@ class Grid:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} must differ from each other, got {list(values)}")
-        if self.n < 2:
+        if whole("n", self.n, least=None) < 2:
             raise ValueError(f"n must be at least 2 chains, to have a spread, got {self.n}")
         self._check_members()
 
     def _check_members(self) -> None:
+        for key, value in self.problems.items():
+            if not (isinstance(value, Problem) or callable(value)):
+                raise TypeError(
+                    "problems must be of class Problem, or functions of the seed, "
+                    f"got {type(value).__name__} for {key!r}"
+                )
         for name, kind in (("priors", Prior), ("samplers", Sampler | Tuned), ("errors", PriorError)):
             for key, value in getattr(self, name).items():
                 if not isinstance(value, kind):
@@ -137,6 +145,31 @@ def at_level(sampler: Sampler, sigma: float) -> Sampler:
     """The sampler at a noise level: `sigma` of one with a single level, else `sigma_min`."""
     level = "sigma" if any(field.name == "sigma" for field in dataclasses.fields(sampler)) else "sigma_min"
     return dataclasses.replace(sampler, **{level: sigma})
+
+
+def real_numbers(name: str, values: Any) -> tuple[float, ...]:
+    """A list, range, array or tensor of real numbers; ValueError for one number alone, text and truth values."""
+    return tuple(float(value) for value in _listed(name, values, Real, "numbers"))
+
+
+def whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    """The same of whole numbers, of which none is rounded."""
+    return tuple(_listed(name, values, int, "whole numbers"))
+
+
+def _listed(name: str, values: Any, kind: type, wanted: str) -> list[Any]:
+    values = _plain(values)
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} must be a list of {wanted}, got {values!r}")
+    items = [_plain(value) for value in values]
+    if not all(isinstance(item, kind) and not isinstance(item, bool) for item in items):
+        raise ValueError(f"{name} must be a list of {wanted}, got {items!r}")
+    return items
+
+
+def _plain(value: Any) -> Any:
+    """The numbers of an array or tensor."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def named(what: str, members: Any, kind: type) -> dict[str, Any]:

@@ -5,28 +5,49 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from inverse.files import replacing
 
+from .cells import EXACT_SEED, FLOOR_SEED
+from .results import REPEATS, interval, told
+from .settings import words
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .results import Sweep
 
+DPI = 150
 COLOURS = ("#c1440e", "#1f5f8b", "#5b8c2a", "#7b4fa3", "#b58900")
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-h1, h2 { font-weight: 600; line-height: 1.2 } h2 { margin-top: 2.5rem }
-img { max-width: 100%; height: auto } table { border-collapse: collapse; font-size: .85rem }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto } p.note { color: #666 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1, h2, h3 { font-weight: 600; line-height: 1.2 } h2 { margin-top: 2.5rem } h3 { margin: 1.6rem 0 .5rem }
+img { max-width: 100%; height: auto } .wide { overflow-x: auto } p.note { color: #666; font-size: .9rem }
+table { border-collapse: collapse; font-size: .85rem } tbody tr:nth-child(even) { background: #f7f7f5 }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
+th { font-weight: 600 } thead th { border-bottom: 2px solid #999; vertical-align: bottom }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+.name { white-space: nowrap } .words { max-width: 34rem; overflow-wrap: break-word } summary { cursor: pointer }
 """
+CASE = ["problem", "sampler", "error"]
+RATES = [*CASE, "prior", "levels", "slope", "low", "high", "status"]
+# Two draws of the same law are this far from each other.
+FLOORS = {"distance": "floor", "exact_distance": "exact_floor", "total_variation": "total_variation_floor"}
+WITHOUT = {"floor": "runs without error", "exact_floor": "exact runs", "total_variation_floor": "exact runs"}
+# More seeds than this, if they follow each other, are told by their ends.
+MOST_SEEDS = 8
+MOST_ROWS = 20
+# Words longer than this are broken into lines.
+LONG = 40
 
 
 def write(sweep: Sweep, path: Path, threshold: float, column: str) -> Path:
@@ -49,19 +70,24 @@ def _page(
     sentences = "".join(f"<li>{html.escape(line)}</li>" for line in sweep.verdicts(threshold, column))
     failed = sweep.table[sweep.table["status"] == "failed"]
     note = f"<p class=note>{len(failed)} of {len(sweep)} cells failed.</p>" + _failures(failed)
+    means, amplitudes = _means(sweep.table), sweep.table["amplitude"]
     return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>How wrong may the score be?</title><style>{STYLE}</style>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>How wrong may the score be?</title><style>{STYLE}</style>
 <h1>How wrong may the score be?</h1>
 <p>A score with an error of known size is given to a sampler; the posterior has <em>broken</em> where
-<code>{html.escape(column)}</code> exceeds {threshold:g}. Bands and intervals are over the seeds.</p>
+<code>{html.escape(column)}</code> exceeds {threshold:g}. Bands are the range of the seeds, intervals are 95%.</p>
 <h2>Verdict</h2><ul>{sentences}</ul>{note}
 <h2>Curves</h2>{_image(pictures["curves"], f"{column} against error amplitude")}
-<h2>Critical amplitude</h2>{_image(pictures["map"], "critical amplitude against noise level")}
-<h2>Rate: slope of log critical amplitude against log sigma</h2>{_table(rates)}
-<p class=note>Theory: 0 for a generic prior, -alpha for a tempered one.</p>
-<h2>Table</h2>{_table(found)}
-<h2>Cells, means over seeds</h2>{_table(_means(sweep.table))}
-<h2>Settings</h2>{_table(_settings(sweep.table))}
+<h2>Critical amplitudes</h2>{_image(pictures["map"], "critical amplitude against noise level")}
+{_table(_found(found), ("critical",))}
+<p class=note>What lies outside the grid, amplitudes {min(amplitudes):g} to {max(amplitudes):g}, has not been measured
+and is given no number.</p>
+<h2>Rate</h2><p>Slope of log critical amplitude against log sigma, with its 95% interval.</p>
+{_table(rates[RATES].sort_values([*CASE, "prior"]))}
+<p class=note>Theory: 0 for a generic prior, -alpha for a tempered one, -1 for a cancelled one.</p>
+<h2>Cells</h2><p>Means over the seeds.</p>{_folded(means)}
+<h2>Settings</h2>{_settings(sweep, threshold, column)}
 </html>
 """
 
@@ -72,32 +98,47 @@ def _curves(table: pd.DataFrame, column: str, threshold: float) -> Figure:
 
     cases, sigmas = _cases(table), sorted(table["sigma"].unique())
     priors = sorted(table["prior"].unique())
-    size = (3.1 * len(sigmas) + 0.6, 2.7 * len(cases) + 0.7)
+    size = (max(2.5 * len(sigmas), 4.5) + 0.7, 2.5 * len(cases) + 0.5)
     figure, axes = plt.subplots(len(cases), len(sigmas), squeeze=False, sharex=True, sharey=True, figsize=size)
     for row, case in enumerate(cases):
         for axis, sigma in zip(axes[row], sigmas, strict=True):
             _panel(axis, _pick(table, case)[lambda t, s=sigma: t["sigma"] == s], column, priors)
-            axis.axhline(threshold, color="#888", linewidth=0.8, linestyle=":")
             axis.set_title(f"sigma = {sigma:g}" if row == 0 else "", fontsize=10)
         axes[row][0].set_ylabel("\n".join([*case, column]), fontsize=8)
+    for axis in axes.flat:
+        axis.axhline(threshold, color="#444", linewidth=0.9, linestyle=":", label=f"broken: above {threshold:g}")
     for axis in axes[-1]:
         axis.set_xlabel("error amplitude", fontsize=9)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / size[1]))
+    legend = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    order = sorted(legend, key=lambda label: (label not in priors, label))
+    columns = min(len(order), max(2, int(size[0] / 2)))
+    lines = -(-len(order) // columns)
+    handles = [legend[label] for label in order]
+    figure.legend(handles, order, loc="upper center", ncols=columns, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 1 - (0.1 + 0.22 * lines) / size[1]))
     return figure
 
 
-def _panel(axis: object, part: pd.DataFrame, column: str, priors: list[str]) -> None:
+def _panel(axis: Axes, part: pd.DataFrame, column: str, priors: list[str]) -> None:
     for prior, colour in zip(priors, _colours(len(priors)), strict=True):
-        values = part[(part["prior"] == prior) & (part["status"] == "ok")].groupby("amplitude")[column]
+        known = (part["prior"] == prior) & (part["status"] == "ok") & part[column].notna()
+        values = part[known].groupby("amplitude")[column]
         if not len(values):
             continue
         mean, low, high = values.mean(), values.min(), values.max()
         axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0)
         axis.plot(mean.index, mean, color=colour, marker="o", markersize=3, label=prior)
-    if part["floor"].notna().any():
-        axis.axhline(part["floor"].mean(), color="#bbb", linewidth=0.8, label="floor: two runs without error")
+    floor = part[FLOORS[column]] if column in FLOORS else pd.Series(dtype=float)
+    if floor.notna().any():
+        axis.axhline(floor.mean(), color="#bbb", linewidth=0.9, label=f"floor: two {WITHOUT[FLOORS[column]]}")
+    failed = part.loc[part["status"] == "failed", "amplitude"].unique()
+    if len(failed):
+        top = np.full(len(failed), 0.97)
+        axis.plot(
+            failed, top, "x", color="#222", markersize=5, transform=axis.get_xaxis_transform(), label="failed cells"
+        )
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.spines[["top", "right"]].set_visible(False)
@@ -107,35 +148,46 @@ def _map(found: pd.DataFrame) -> Figure:
     """Critical amplitude of each case and prior (rows) at each noise level (columns), as a heat map with numbers."""
     import matplotlib.pyplot as plt
 
-    names = found[["problem", "sampler", "error", "prior"]].agg(", ".join, axis=1)
+    names = found[[*CASE, "prior"]].agg(", ".join, axis=1)
     wide = found.assign(case=names).pivot(index="case", columns="sigma", values="critical")
     inside = np.log10(wide.where(np.isfinite(wide) & (wide > 0)).to_numpy(float))
     figure, axis = plt.subplots(figsize=(1.1 * wide.shape[1] + 5.2, 0.42 * len(wide) + 1.2))
     axis.imshow(inside, cmap="YlGnBu", aspect="auto")
+    axis.set_facecolor("#eeeeec")  # outside the grid
     middle = np.nanmean(inside) if np.isfinite(inside).any() else 0.0
     bounds = found.assign(case=names).pivot(index="case", columns="sigma", values="bound")
     for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
-        told = f"{value:.3g}" if math.isfinite(value) and value else f"{'>' if value else '<'} {bounds.iloc[i, j]:.3g}"
+        label = f"{value:.3g}" if math.isfinite(value) and value else f"{'>' if value else '<'} {bounds.iloc[i, j]:.3g}"
         dark = math.isfinite(inside[i, j]) and inside[i, j] > middle
-        axis.text(j, i, told, ha="center", va="center", fontsize=9, color="white" if dark else "#222")
+        axis.text(j, i, label, ha="center", va="center", fontsize=9, color="white" if dark else "#222")
     axis.set_xticks(range(wide.shape[1]), [f"{sigma:g}" for sigma in wide.columns])
     axis.set_yticks(range(len(wide)), wide.index, fontsize=8)
+    axis.tick_params(length=0)
     axis.set_xlabel("sigma")
+    axis.set_title("critical amplitude; grey: outside the grid", fontsize=9, loc="left")
     axis.spines[:].set_visible(False)
     figure.tight_layout()
     return figure
 
 
 def _cases(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    return sorted(set(table[["problem", "sampler", "error"]].itertuples(index=False, name=None)))
+    return sorted(set(table[CASE].itertuples(index=False, name=None)))
 
 
 def _pick(table: pd.DataFrame, case: tuple[str, str, str]) -> pd.DataFrame:
-    return table[(table[["problem", "sampler", "error"]] == list(case)).all(axis=1)]
+    return table[(table[CASE] == list(case)).all(axis=1)]
 
 
 def _colours(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def _found(found: pd.DataFrame) -> pd.DataFrame:
+    """Critical amplitudes and their intervals, in words where they lie outside the grid."""
+    intervals = [interval(low, high) for low, high in zip(found["low"], found["high"], strict=True)]
+    shown = found.assign(critical=found["critical"].map(told), **{"95% interval": intervals})
+    order = [*CASE, "prior", "sigma"]
+    return shown.sort_values(order)[[*order, "critical", "95% interval", "seeds"]]
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
@@ -144,9 +196,84 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(keys)[[name for name in measured if name not in keys]].mean().reset_index()
 
 
-def _settings(table: pd.DataFrame) -> pd.DataFrame:
-    columns = ["sampler", "sigma", "prior", "n", "nfe", "hyper", "scorefold", "torch", "deepinv"]
-    return table[table["status"] == "ok"][columns].drop_duplicates().sort_values(columns[:3])
+def _settings(sweep: Sweep, threshold: float, column: str) -> str:
+    """All of them: what the rows have, and what the sweep knows of its problems, priors and samplers besides."""
+    table = sweep.table
+    members = {name: sorted(table[name].unique()) for name in ("problem", "prior", "sampler")}
+    parts = {
+        "Grid": _pairs(_grid(table, threshold, column)),
+        "Problems": _members(members["problem"], sweep.settings.get("problems_settings"), "problem"),
+        "Priors": _members(members["prior"], sweep.settings.get("priors_settings"), "prior"),
+        "Samplers": _members(members["sampler"], sweep.settings.get("samplers_settings"), "sampler"),
+        **{f"Hyper-parameters of {name}": _folded(hyper_parameters(table, name)) for name in members["sampler"]},
+        "Errors": _table(errors(table)),
+    }
+    return "".join(f"<h3>{html.escape(name)}</h3>{part}" for name, part in parts.items())
+
+
+def _grid(table: pd.DataFrame, threshold: float, column: str) -> dict[str, str]:
+    own = int(table["seed"].min())
+    floor, exact = f"seeds {FLOOR_SEED:,} above the run's", f"seeds {EXACT_SEED:,} and {EXACT_SEED + 1:,}"
+    return {
+        "cells": f"{len(table):,}, in {table['seconds'].sum():,.0f} s of computing",
+        "amplitudes": _numbers(table["amplitude"]),
+        "sigmas": _numbers(table["sigma"]),
+        "seeds": listed(table["seed"]),
+        "chains": f"{_numbers(table['n'])} for each measurement",
+        "broken": f"mean of {column} over the seeds above {threshold:g}",
+        "intervals": f"95%, {REPEATS:,} bootstrap draws of the seeds, widened for their small number",
+        "floors": f"runs without error, {floor} ({own + FLOOR_SEED} beside {own}); exact draws, {exact}",
+        **{name: ", ".join(sorted(table[name].unique())) for name in ("scorefold", "torch", "deepinv")},
+    }
+
+
+def _numbers(values: pd.Series) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(values.unique()))
+
+
+def listed(values: Iterable[int]) -> str:
+    """All of them, or the ends of many that follow each other."""
+    numbers = sorted({int(value) for value in values})
+    if len(numbers) > MOST_SEEDS and numbers[-1] - numbers[0] + 1 == len(numbers):
+        return f"{numbers[0]} to {numbers[-1]} ({len(numbers)})"
+    return ", ".join(map(str, numbers))
+
+
+def _members(names: list[str], known: dict[str, Any] | None, what: str) -> str:
+    """What the sweep knows of each problem, prior or sampler: words, or words under headings."""
+    rows = []
+    for name in names:
+        settings = (known or {}).get(name, "not recorded")
+        rows.append({"name": name, **(settings if isinstance(settings, dict) else {what: settings})})
+    return _table(pd.DataFrame(rows))
+
+
+def hyper_parameters(table: pd.DataFrame, sampler: str) -> pd.DataFrame:
+    """Those that were run, and denoiser calls (NFE), by prior and by what else they differ with."""
+    cells = table[(table["sampler"] == sampler) & (table["status"] == "ok")]
+    keys = ["problem", "error", "prior", "sigma", "amplitude", "seed"]
+    shown = [key for key in keys if key == "prior" or _differ(cells, [other for other in keys if other != key])]
+    rows = cells[[*shown, "hyper", "nfe"]].drop_duplicates().sort_values(shown)
+    told = [
+        {**{key: row[key] for key in shown}, **json.loads(row["hyper"]), "NFE": row["nfe"]}
+        for row in rows.to_dict("records")
+    ]
+    return pd.DataFrame(told).drop_duplicates()
+
+
+def _differ(cells: pd.DataFrame, others: list[str]) -> bool:
+    """Whether cells that are alike in the others have several settings."""
+    return bool((cells.groupby(others)[["hyper", "nfe"]].nunique() > 1).any(axis=None))
+
+
+def errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Settings of each error but its amplitude."""
+    rows = []
+    for (name, settings), _ in table.groupby(["error", "error_settings"], sort=True):
+        options = {key: value for key, value in json.loads(settings).items() if value is not None}
+        options.pop("amplitude", None)
+        rows.append({"name": name, "error": options.pop("error", ""), "settings": words(options)})
+    return pd.DataFrame(rows).drop_duplicates()
 
 
 def _failures(failed: pd.DataFrame) -> str:
@@ -156,20 +283,55 @@ def _failures(failed: pd.DataFrame) -> str:
     return _table(counted.rename("cells").reset_index())
 
 
-def _table(frame: pd.DataFrame) -> str:
-    shown = frame.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep="", justify="right")
-    return f"<div class=wide>{shown}</div>"
+def _table(frame: pd.DataFrame, numbers: Sequence[str] = ()) -> str:
+    """numbers: columns that stand at the right though they hold words too."""
+    kinds = {name: "number" if name in numbers else _kind(frame[name]) for name in frame}
+    head = "".join(f"<th class={kind}>{html.escape(str(name))}</th>" for name, kind in kinds.items())
+    rows = [
+        "".join(f"<td class={kind}>{_cell(value)}</td>" for value, kind in zip(row, kinds.values(), strict=True))
+        for row in frame.itertuples(index=False, name=None)
+    ]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _image(content: bytes, words: str) -> str:
-    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+def _folded(frame: pd.DataFrame) -> str:
+    """A table, behind a click where it is long."""
+    if len(frame) <= MOST_ROWS:
+        return _table(frame)
+    return f"<details><summary>{len(frame)} rows</summary>{_table(frame)}</details>"
+
+
+def _kind(column: pd.Series) -> str:
+    if pd.api.types.is_numeric_dtype(column):
+        return "number"
+    return "words" if column.astype(str).str.len().max() > LONG else "name"
+
+
+def _pairs(values: dict[str, str]) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in values.items()
+    )
+    return f"<table>{rows}</table>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return "" if value is None else html.escape(str(value))
+
+
+def _image(content: bytes, alternative: str) -> str:
+    width = int.from_bytes(content[16:20], "big") * 96 // DPI  # of a PNG, in pixels of a page
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return f'<img alt="{html.escape(alternative)}" width={width} src="{source}">'
 
 
 def _png(figure: Figure) -> bytes:
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=DPI)
     plt.close(figure)
     return buffer.getvalue()
 

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as parquet
 from scipy import stats
 
 from . import summary
+from .store import read_row
 
 CURVE = ["problem", "prior", "sampler", "error", "sigma"]
 # Tables lead with what tells curves apart and end with what was found: pandas hides the middle of a wide one.
 ORDER = ["prior", "sigma", "problem", "sampler", "error"]
 REPEATS = 2000
 LEVELS = (2.5, 97.5)
+# That of exp(log(amplitude)), which is still on the grid.
+ROUNDING = 1e-9
 
 
 class Sweep:
     """The rows of a sweep, one for each cell.
 
     table: a pandas DataFrame; the columns are described in docs/robustness.md. Rows of failed cells have status
-    "failed" and their error in `message`.
+    "failed" and their error in `message`. settings: of problems, priors and samplers, in words, as in the folder's
+    sweep.json; empty where they are not known.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, rows: Sequence[dict[str, Any]], settings: Mapping[str, Any] | None = None) -> None:
         order = [*CURVE, "amplitude", "seed"]
+        self.settings = dict(settings or {})
         self.table = pd.DataFrame(rows).sort_values(order, ignore_index=True) if rows else pd.DataFrame()
 
     @classmethod
@@ -42,7 +46,7 @@ class Sweep:
         rows = sorted((Path(folder) / "rows").glob("*.parquet"))
         if not rows:
             raise FileNotFoundError(f"folder must hold the results of a sweep, and there are none in {folder}")
-        return cls([_read(row) for row in rows])
+        return cls([_read(row) for row in rows], _settings(Path(folder) / "sweep.json"))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -57,10 +61,10 @@ class Sweep:
         """The critical amplitude of every curve: where the mean over seeds of `column` first exceeds the threshold.
 
         Between two amplitudes of the grid the curve is straight in the logarithms of both. low and high: 95% interval
-        by bootstrap over the seeds, widened for their small number (NaN for one seed). A curve that is above the
-        threshold from the first amplitude, or below it up to the last, has its critical amplitude outside the grid:
-        then it is 0 or inf, `status` says "below grid" or "above grid", and `bound` is the amplitude that it is below
-        or above. A failed cell counts as moved.
+        by bootstrap over the seeds, widened for their small number (NaN for one seed); an end below the smallest
+        amplitude is 0, one beyond the largest inf. A curve that is above the threshold from the first amplitude, or
+        below it up to the last, has its critical amplitude outside the grid: then it is 0 or inf, `status` says "below
+        grid" or "above grid", and `bound` is the amplitude that it is below or above. A failed cell counts as moved.
         Raises ValueError for an unknown column, or a threshold that is not above 0.
         """
         self._check(threshold, column)
@@ -68,7 +72,7 @@ class Sweep:
         for names, curve in self.table.groupby(CURVE, sort=True):
             amplitudes, values = _curves(curve, column)
             estimate = _critical(amplitudes, values.mean(0), threshold)
-            low, high = _interval(estimate, _resampled(amplitudes, values, threshold), len(values))
+            low, high = _interval(estimate, _resampled(amplitudes, values, threshold), amplitudes, len(values))
             status = "below grid" if estimate == 0 else "above grid" if math.isinf(estimate) else "inside"
             bound = {"below grid": amplitudes[0], "above grid": amplitudes[-1], "inside": math.nan}[status]
             found = {"bound": bound, "status": status, "low": low, "critical": estimate, "high": high}
@@ -80,7 +84,8 @@ class Sweep:
 
         Theory (Li et al. 2025): 0 for a generic prior, -alpha for a tempered one. Noise levels whose critical
         amplitude lies outside the grid do not count; `levels` is how many do. Below two the slope is NaN, and `status`,
-        else "fitted", says what is missing. low and high are NaN for one seed.
+        else "fitted", says what is missing. low and high are NaN for one seed, and where more than 2.5% of the
+        bootstrap draws have no slope, among which the interval's ends may be; `status` then says how many they are.
         """
         self._check(threshold, column)
         rows = []
@@ -90,12 +95,14 @@ class Sweep:
             logs = _log([_critical(a, v.mean(0), threshold) for a, v in curves.values()])
             draws = _log(np.stack([_resampled(a, v, threshold) for a, v in curves.values()]).T)
             slopes = np.array([_slope(sigmas, draw) for draw in draws])
-            slopes, slope = slopes[np.isfinite(slopes)], _slope(sigmas, logs)
+            known, slope = slopes[np.isfinite(slopes)], _slope(sigmas, logs)
+            lost = 1 - len(known) / len(slopes)
             seeds = min(len(values) for _, values in curves.values())
-            ends = np.percentile(slopes, LEVELS) if len(slopes) else np.full(2, math.nan)
+            ends = np.percentile(known, LEVELS) if lost <= LEVELS[0] / 100 else np.full(2, math.nan)
             low, high = slope + _widening(seeds) * (ends - slope)
             levels = int(np.isfinite(logs).sum())
-            found = {"levels": levels, "low": low, "high": high, "slope": slope, "status": _fit(levels, len(sigmas))}
+            status = _fit(levels, len(sigmas), lost)
+            found = {"levels": levels, "low": low, "high": high, "slope": slope, "status": status}
             rows.append({**_in_order(names), **found})
         return pd.DataFrame(rows)
 
@@ -129,11 +136,19 @@ class Sweep:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return parquet.ParquetFile(path).read().to_pylist()[0]
-    except (OSError, pa.ArrowException, IndexError):
+        return read_row(path)
+    except ValueError:
         raise ValueError(
             f"folder must hold rows that can be read, got {path}; the same sweep, run again, replaces it"
         ) from None
+
+
+def _settings(manifest: Path) -> dict[str, Any]:
+    """What the folder says of itself; nothing where that cannot be read, which the rows do without."""
+    try:
+        return dict(json.loads(manifest.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _in_order(names: Sequence[Any]) -> dict[str, Any]:
@@ -142,10 +157,12 @@ def _in_order(names: Sequence[Any]) -> dict[str, Any]:
     return {key: given[key] for key in ORDER if key in given}
 
 
-def _fit(levels: int, sigmas: int) -> str:
-    """Whether there are noise levels enough for a slope."""
-    if levels >= 2:
+def _fit(levels: int, sigmas: int, lost: float) -> str:
+    """Whether there are noise levels enough for a slope, and for an interval. lost: share of draws without a slope."""
+    if levels >= 2 and lost <= LEVELS[0] / 100:
         return "fitted"
+    if levels >= 2:
+        return f"no interval: {lost:.0%} of draws have fewer than 2 sigmas inside the grid"
     return "needs 2 sigmas, got 1" if sigmas < 2 else f"needs 2 sigmas inside the grid, got {levels} of {sigmas}"
 
 
@@ -179,15 +196,24 @@ def _resampled(amplitudes: np.ndarray, values: np.ndarray, threshold: float) -> 
     return np.array([_critical(amplitudes, values[pick].mean(0), threshold) for pick in picks])
 
 
-def _interval(estimate: float, draws: np.ndarray, seeds: int) -> tuple[float, float]:
-    """Percentiles that are draws themselves, since some may be 0 or infinite, widened in their logarithms."""
-    low, high = np.percentile(draws, LEVELS, method="nearest")
+def _interval(estimate: float, draws: np.ndarray, amplitudes: np.ndarray, seeds: int) -> tuple[float, float]:
+    """Percentiles that are draws themselves, since some may be 0 or infinite, widened in their logarithms.
+
+    They are widened about the estimate, or about the end of the grid beyond which it lies.
+    """
     if seeds < 2:
         return math.nan, math.nan
-    if estimate == 0 or math.isinf(estimate):
-        return float(low), float(high)
+    centre = float(np.clip(estimate, amplitudes[0], amplitudes[-1]))
     power = _widening(seeds)
-    return float(estimate * (low / estimate) ** power), float(estimate * (high / estimate) ** power)
+    low, high = (centre * (float(end) / centre) ** power for end in np.percentile(draws, LEVELS, method="nearest"))
+    return _inside(low, amplitudes), _inside(high, amplitudes)
+
+
+def _inside(value: float, amplitudes: np.ndarray) -> float:
+    """The value where it has been measured: 0 below the grid, inf beyond it."""
+    if value < amplitudes[0] * (1 - ROUNDING):
+        return 0.0
+    return math.inf if value > amplitudes[-1] * (1 + ROUNDING) else value
 
 
 def _widening(seeds: int) -> float:
@@ -210,11 +236,25 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _told(row: Any) -> str:
+    # An interval that lies beyond the same end of the grid as the estimate says no more than that.
+    outside = row.status != "inside" and row.low == row.high
+    brackets = "" if outside else f" ({'' if math.isnan(row.low) else '95%: '}{interval(row.low, row.high)})"
     if row.status == "above grid":
-        return f"at no error up to {row.bound:.3g}"
+        return f"at no error up to {row.bound:.3g}{brackets}"
     if row.status == "below grid":
-        return f"already below an error of {row.bound:.3g}"
-    if math.isnan(row.low):
-        return f"once the score is off by {row.critical:.3g} (one seed, no interval)"
-    high = f"{row.high:.3g}" if math.isfinite(row.high) else "beyond the grid"
-    return f"once the score is off by {row.critical:.3g} (95%: {row.low:.3g} to {high})"
+        return f"already below an error of {row.bound:.3g}{brackets}"
+    return f"once the score is off by {row.critical:.3g}{brackets}"
+
+
+def interval(low: float, high: float) -> str:
+    """The ends of a critical amplitude's interval, in words where they lie outside the grid."""
+    if math.isnan(low):
+        return "one seed, no interval"
+    return told(low) if low == high and told(low).endswith("grid") else f"{told(low)} to {told(high)}"
+
+
+def told(amplitude: float) -> str:
+    """A critical amplitude, in words where it lies outside the grid."""
+    if math.isinf(amplitude):
+        return "beyond the grid"
+    return f"{amplitude:.3g}" if amplitude else "below the grid"

@@ -2,19 +2,24 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from typing import ClassVar
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from inverse.robustness import ScoreError, Sweep, WeightNoise, cells, sweep
+from inverse.robustness import ScoreError, Sweep, WeightNoise, cells, engine, sweep
+from inverse.robustness.grid import FORMAT
 from inverse.robustness.store import Store
 from priors import Denoiser
 
@@ -78,13 +83,83 @@ def test_two_processes_give_the_same_results(grid, tmp_path):
     pd.testing.assert_frame_equal(values(sweep(**grid, workers=2, out=tmp_path / "out")), values(sweep(**grid)))
 
 
+@pytest.fixture
+def deadly(grid):
+    """A grid with one group of cells that kills the process which computes it, between others."""
+
+    class Deadly(ScoreError):
+        def __call__(self, x, sigma):
+            if multiprocessing.parent_process() is None:
+                pytest.exit("a worker's cell was computed in the process of the tests")
+            os._exit(1)
+
+        def describe(self):
+            return {"name": "Deadly"}
+
+    bias, gradient = grid["errors"].values()
+    priors = {"generic": grid["priors"]["generic"]}
+    return grid | {"priors": priors, "errors": {"bias": bias, "deadly": Deadly(), "gradient": gradient}, "seeds": [0]}
+
+
+def check_deadly(result, deadly, message):
+    failed = result.table["error"] == "deadly"
+    assert (result.table["status"] == np.where(failed, "failed", "ok")).all() and failed.sum() == 3
+    assert result.table[failed]["message"].eq(message).all()
+    del deadly["errors"]["deadly"]
+    columns = [name for name in result.table if name not in TIMES]
+    whole = result.table[~failed][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole, values(sweep(**deadly)), check_dtype=False)
+
+
+LOST = "RuntimeError: the worker process died of this group; is there enough memory?"
+
+
+class Mortal:
+    """Stands for a pool of processes: computes what it is given at once, and nothing more after a deadly group."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def __init__(self, payload, workers):
+        engine._WORKER["grid"] = cloudpickle.loads(payload)
+        self.sizes.append(workers)
+        self.alive = True
+
+    def submit(self, function, *arguments):
+        future = Future()
+        self.alive = self.alive and not (arguments and arguments[0].error == "deadly")
+        if self.alive:
+            future.set_result(function(*arguments))
+        else:
+            future.set_exception(BrokenProcessPool())
+        return future
+
+
+def test_a_cell_that_kills_its_worker_is_recorded_and_stops_no_other(deadly, tmp_path, monkeypatch):
+    monkeypatch.setattr(Mortal, "sizes", [])
+    monkeypatch.setattr(engine, "_pool", lambda *arguments: contextlib.nullcontext(Mortal(*arguments)))
+    result = sweep(**deadly, workers=2, out=tmp_path)
+    assert Mortal.sizes == [2, 1, 2]  # all of them, that in flight alone, the rest
+    again = sweep(**deadly, workers=2, out=tmp_path)
+    assert Mortal.sizes == [2, 1, 2]
+    pd.testing.assert_frame_equal(again.table, result.table)
+    check_deadly(result, deadly, LOST)
+
+
+@pytest.mark.slow
+def test_a_cell_that_kills_its_worker_process_is_recorded_and_stops_no_other(deadly):
+    check_deadly(sweep(**deadly, workers=2), deadly, LOST)
+
+
 def test_workers_that_cannot_start_are_told_what_a_script_may_lack(grid, monkeypatch):
     class Pool:
         def submit(self, *arguments):
             raise BrokenProcessPool
 
     monkeypatch.setattr("inverse.robustness.engine._pool", lambda *arguments: contextlib.nullcontext(Pool()))
-    with pytest.raises(RuntimeError, match='died 3 times; .* a script call sweep under if __name__ == "__main__":'):
+    with pytest.raises(
+        RuntimeError,
+        match='died 3 times before they had started; .* a script call sweep under if __name__ == "__main__":',
+    ):
         sweep(**grid, workers=2)
 
 
@@ -99,6 +174,14 @@ def test_a_dask_cluster_gives_the_same_results_though_a_worker_is_killed(grid):
         there = values(sweep(**grid, cluster=cluster.scheduler_address))
         killer.wait()
     pd.testing.assert_frame_equal(there, here)
+
+
+@pytest.mark.slow
+def test_a_cell_that_kills_its_dask_worker_is_recorded_and_stops_no_other(deadly):
+    distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        result = sweep(**deadly, cluster=cluster.scheduler_address)
+    check_deadly(result, deadly, LOST)
 
 
 SCRIPT = """
@@ -213,7 +296,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_was(grid, tmp_path
     manifest = out / "sweep.json"
     about = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(about | {"format": 0}))
-    with pytest.raises(ValueError, match="out must hold results of format 1, got format 0"):
+    with pytest.raises(ValueError, match=f"out must hold results of format {FORMAT}, got format 0"):
         sweep(**grid, out=out)
     other = tmp_path / "other"
     other.mkdir()
@@ -226,7 +309,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_was(grid, tmp_path
 def test_two_runs_on_one_folder_at_once_are_refused(grid, tmp_path):
     sweep(**grid, out=tmp_path)
     digest = json.loads((tmp_path / "sweep.json").read_text())["digest"]
-    with Store(tmp_path, digest, {}).lock(), pytest.raises(ValueError, match="out must not be in use by another run"):
+    with Store(tmp_path, digest, {}).opened(), pytest.raises(ValueError, match="out must not be in use by another run"):
         sweep(**grid, out=tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Breakdown, rate and report, on curves whose answer is known."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ def rows(
             "problem": "p", "prior": prior, "sampler": "s", "error": "e", "sigma": sigma, "amplitude": amplitude,
             "seed": seed, "distance": amplitude * sigma**power / 50 * math.exp(scatter * noise.normal()),
             "floor": 0.01, "status": "ok", "message": "", "n": 10, "nfe": 5, "hyper": "{}", "scorefold": "0",
-            "torch": "2", "deepinv": "0",
+            "torch": "2", "deepinv": "0", "seconds": 0.5, "error_settings": "{}",
         }
         for sigma in sigmas for amplitude in AMPLITUDES for seed in range(seeds)
     ]  # fmt: skip
@@ -56,6 +57,74 @@ def test_rate_is_the_exponent_and_its_interval_holds_it(monkeypatch):
     assert table["slope"].mean() == pytest.approx(-1, abs=0.03) and (table["levels"] == 3).all()
     # of 20 intervals that hold the truth with probability 0.95, 16 or more do with probability 0.997
     assert ((table["low"] < -1) & (table["high"] > -1)).sum() >= 16
+
+
+def curve(distances: list[list[float]], sigma: float = 0.1, amplitudes=(0.1, 1.0, 10.0)) -> list[dict]:
+    """Rows of a prior at one noise level: a curve of distances against the amplitude for every seed."""
+    (template, *_rest) = rows(0.0, "a", sigmas=(sigma,), seeds=1)
+    return [
+        template | {"seed": seed, "amplitude": amplitude, "distance": distance}
+        for seed, values in enumerate(distances)
+        for amplitude, distance in zip(amplitudes, values, strict=True)
+    ]
+
+
+def power_law(criticals: list[float], sigma: float = 0.1) -> list[dict]:
+    """distance = amplitude / (10 critical), which exceeds 0.1 at `critical`: one value for each seed."""
+    return curve([[a / (10 * c) for a in (0.1, 1.0, 10.0)] for c in criticals], sigma)
+
+
+def test_an_end_of_an_interval_outside_the_grid_is_no_number():
+    # The critical amplitude is the harmonic mean of the seeds': 2 / (1 / 8 + 1 / 0.2) = 0.39, inside the grid of 0.1 to
+    # 10; the bootstrap's percentiles are 0.2 and 8, and the interval of two seeds is 9 times as wide in the logarithms.
+    found = Sweep(power_law([0.2, 8.0])).breakdown(0.1).iloc[0]
+    assert found["status"] == "inside" and found["critical"] == pytest.approx(0.3902, abs=1e-4)
+    assert (found["low"], found["high"]) == (0.0, math.inf)
+    low, high = Sweep(power_law([0.5, 0.6, 0.7, 0.8, 2.0])).breakdown(0.1).iloc[0][["low", "high"]]
+    assert 0.1 < low < high < 10
+
+
+def test_an_end_of_an_interval_at_the_end_of_the_grid_is_told():
+    failed = [row | {"status": "failed" if row["amplitude"] == 10 else "ok"} for row in power_law([1e3] * 3)]
+    found = Sweep(failed).breakdown(0.1).iloc[0]
+    assert found[["low", "critical", "high"]].tolist() == pytest.approx([10.0] * 3)
+
+
+def test_the_sentence_tells_an_end_outside_the_grid_in_words():
+    (told,) = Sweep(power_law([0.2, 8.0])).verdicts(0.1)
+    assert told.endswith("with a once the score is off by 0.39 (95%: below the grid to beyond the grid).")
+    # The mean curve is at 0.09 at the end of the grid, and above 0.1 in the draws of the first seed alone (1 in 4), at
+    # 10^(log 10 / log 12); widened for two seeds, by Student's 12.706 over the normal's 1.960 and sqrt 2.
+    widening = 12.7062 / 1.959964 * math.sqrt(2)
+    low = 10 * 10 ** ((math.log(10) / math.log(12) - 1) * widening)
+    (told,) = Sweep(curve([[0.001, 0.01, 0.12], [0.001, 0.01, 0.06]])).verdicts(0.1)
+    assert told.endswith(f"with a at no error up to 10 (95%: {low:.3g} to beyond the grid).")
+    # The same below: at 0.12 at the first amplitude, below 0.1 in the draws of the second seed.
+    high = 0.1 * 10 ** (math.log(10 / 9) / math.log(10 / 3) * widening)
+    (told,) = Sweep(curve([[0.15, 0.3, 0.6], [0.09, 0.3, 0.6]])).verdicts(0.1)
+    assert told.endswith(f"with a already below an error of 0.1 (95%: below the grid to {high:.3g}).")
+    (told,) = Sweep(curve([[0.001, 0.01, 0.06]])).verdicts(0.1)
+    assert told.endswith("with a at no error up to 10 (one seed, no interval).")
+
+
+def test_a_rate_whose_draws_leave_the_grid_has_no_interval():
+    # At sigma = 0.2 the mean is at 0.11 at the end of the grid, and below 0.1 in the draws of the second seed alone,
+    # 1 in 4, whose slope cannot be had.
+    edge = Sweep([*power_law([1.0, 1.0]), *curve([[0.001, 0.01, 0.14], [0.001, 0.01, 0.08]], 0.2)]).rate(0.1).iloc[0]
+    assert edge["levels"] == 2 and math.isfinite(edge["slope"])
+    assert math.isnan(edge["low"]) and math.isnan(edge["high"])
+    share = float(
+        re.fullmatch(r"no interval: (\d+)% of draws have fewer than 2 sigmas inside the grid", edge["status"])[1]
+    )
+    # 2,000 draws with probability 1 in 4: within 5 standard errors, 5%, but with probability 6e-7
+    assert share == pytest.approx(25, abs=5)
+
+
+def test_a_rate_whose_draws_rarely_leave_the_grid_keeps_its_interval():
+    # All of 6 seeds have to be the last one: 1 draw in 46,656
+    edge = curve([[0.001, 0.01, 0.14]] * 5 + [[0.001, 0.01, 0.08]], 0.2)
+    told = Sweep([*power_law([1.0] * 6), *edge]).rate(0.1).iloc[0]
+    assert told["status"] == "fitted" and told["low"] < told["slope"] < told["high"]
 
 
 def test_verdict_tells_both_priors_in_one_sentence():
@@ -109,13 +178,6 @@ def test_failures_of_many_curves_are_counted():
     shown = str(Sweep([row | {"status": "failed", "message": "word " * 100} for row in broken])).splitlines()
     assert [line[:6] for line in shown].count("failed") == 4 and shown[-1] == "failed: cells of 2 more curves"
     assert max(map(len, shown)) < 160
-
-
-def test_report_is_one_page_and_two_pictures(tmp_path):
-    page = Sweep([*rows(0.0, "generic"), *rows(1.0, "geometric")]).report(tmp_path / "page.html")
-    text = page.read_text()
-    assert text.count("data:image/png;base64,") == 2 and "http" not in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["page-curves.png", "page-map.png", "page.html"]
 
 
 @pytest.mark.parametrize(
