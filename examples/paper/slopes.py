@@ -122,7 +122,7 @@ SIZES = {
     "torus in R3": Size(n=300, least=100, time=4.0, thicknesses=(0.07, 0.14, 0.28)),
     "image orbit": Size(
         n=64,
-        seeds={GENERIC: 32, "tempered 0.5": 36, "tempered 1": 14, "tempered 1.5": 8},
+        seeds={GENERIC: 25, "tempered 0.5": 32, "tempered 1": 10, "tempered 1.5": 5},
         least=48,
         time=2.0,
         thicknesses=(0.04, 0.08, 0.15),
