@@ -24,6 +24,8 @@ The grid is a YAML file; every object is given by its name and its options:
   seeds:       3
   n:           500
 
+Tuned samplers and the other errors: docs/robustness.md.
+
 Interrupted or killed, the same command goes on where it was; a second run computes nothing. Writes to the folder: a
 row for each cell (rows/*.parquet), report.html, report-curves.png, report-map.png, breakdown.csv, rate.csv."""
 EXAMPLES = """\
