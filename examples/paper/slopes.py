@@ -96,7 +96,7 @@ class Size(NamedTuple):
 
     n: chains for the generic prior. The same thicknesses span noise levels whose logarithms lie 1 / (1 - alpha/2) times
     as far apart, so that the slopes of tempered priors need fewer, though never less than `least`. seeds: of each score
-    where they differ; as many as make the interval narrow enough to tell.
+    where they differ, more where the intervals were too wide to tell.
     """
 
     n: int = 1000

@@ -40,9 +40,13 @@ th { font-weight: 600 } thead th { border-bottom: 2px solid #999; vertical-align
 """
 CASE = ["problem", "sampler", "error"]
 RATES = [*CASE, "prior", "levels", "slope", "low", "high", "status"]
-# Two draws of the same law are this far from each other.
-FLOORS = {"distance": "floor", "exact_distance": "exact_floor", "total_variation": "total_variation_floor"}
-WITHOUT = {"floor": "runs without error", "exact_floor": "exact runs", "total_variation_floor": "exact runs"}
+# Two draws of the same law are this far from each other, and draws of a law this far from it.
+FLOORS = {
+    "distance": ("floor", "two runs without error"),
+    "exact_distance": ("exact_floor", "two sets of exact draws"),
+    "total_variation": ("total_variation_floor", "exact draws"),
+    "non_uniformity": ("non_uniformity_floor", "uniform draws"),
+}
 # More seeds than this, if they follow each other, are told by their ends.
 MOST_SEEDS = 8
 MOST_ROWS = 20
@@ -130,9 +134,10 @@ def _panel(axis: Axes, part: pd.DataFrame, column: str, priors: list[str]) -> No
         mean, low, high = values.mean(), values.min(), values.max()
         axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0)
         axis.plot(mean.index, mean, color=colour, marker="o", markersize=3, label=prior)
-    floor = part[FLOORS[column]] if column in FLOORS else pd.Series(dtype=float)
-    if floor.notna().any():
-        axis.axhline(floor.mean(), color="#bbb", linewidth=0.9, label=f"floor: two {WITHOUT[FLOORS[column]]}")
+    if column in FLOORS:
+        name, draws = FLOORS[column]
+        if part[name].notna().any():
+            axis.axhline(part[name].mean(), color="#bbb", linewidth=0.9, label=f"floor: {draws}")
     failed = part.loc[part["status"] == "failed", "amplitude"].unique()
     if len(failed):
         top = np.full(len(failed), 0.97)

@@ -123,7 +123,7 @@ def test_the_legend_names_every_prior_and_the_floor_that_the_column_has():
 
     floor = "floor: two runs without error"
     assert legend("distance") == ["a", "late", "broken: above 0.1", "failed cells", floor]
-    assert legend("exact_distance") == ["late", "broken: above 0.1", "failed cells", "floor: two exact runs"]
+    assert legend("exact_distance") == ["late", "broken: above 0.1", "failed cells", "floor: two sets of exact draws"]
     assert legend("shift") == ["a", "late", "broken: above 0.1", "failed cells"]
 
 
