@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +21,7 @@ from inverse.posterior import Posterior
 from priors import manifolds
 from priors.base import Prior
 
-from . import errors, practical
+from . import entries, errors, practical
 from .base import PriorError, inject
 from .grid import real_numbers, whole_numbers
 from .problem import Problem
@@ -105,14 +102,14 @@ def read(path: str | Path) -> dict[str, Any]:
         config = yaml.load(path.read_text(), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config must be YAML, got {path}: {' '.join(str(error).split())}") from None
-    config = _mapping("config", config)
-    _known("config", config, FIELDS)
+    config = entries.mapping("config", config)
+    entries.check_known("config", config, FIELDS)
     for name in FIELDS:
         if name not in ("seeds", "n"):
-            _needed("config", config, name)
+            entries.present("config", config, name)
     file = File(path.parent, {})
-    for name, spec in _mapping("priors", config["priors"]).items():
-        file.priors[name] = _prior(name, _mapping(name, spec), file)
+    for name, spec in entries.mapping("priors", config["priors"]).items():
+        file.priors[name] = _prior(name, entries.mapping(name, spec), file)
     made = {
         "problems": _each("problems", config, file, _problem),
         "priors": file.priors,
@@ -129,23 +126,25 @@ def _seeds(value: Any) -> list[int]:
     """So many, from 0 on, or those of a list."""
     if isinstance(value, list):
         return list(whole_numbers("seeds", value))
-    if not _is_whole(value) or value < 1:
+    if not entries.is_whole(value) or value < 1:
         raise ValueError(f"seeds must be a whole number above 0, or a list of whole numbers, got {value!r}")
     return list(range(value))
 
 
 def _problem(name: str, spec: dict[str, Any], file: File) -> Problem:
     """{operator, options, noise, seed} and {y} or {images}: paths of pictures."""
-    _known(name, spec, PROBLEM)
+    entries.check_known(name, spec, PROBLEM)
     shape = spec.get("image_shape", file.image_shape or ())
-    given = _mapping(f"options of {name}", spec.get("options", {}))
-    options = {key: _tensor(name, key, value) if isinstance(value, list) else value for key, value in given.items()}
-    operator, noise = _needed(name, spec, "operator"), _needed(name, spec, "noise")
-    physics = _make(name, operators.create, operator, shape, noise=noise, seed=spec.get("seed", 0), **options)
+    given = entries.mapping(f"options of {name}", spec.get("options", {}))
+    options = {
+        key: entries.tensor(name, key, value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    operator, noise = entries.present(name, spec, "operator"), entries.present(name, spec, "noise")
+    physics = entries.make(name, operators.create, operator, shape, noise=noise, seed=spec.get("seed", 0), **options)
     if ("y" in spec) == ("images" in spec):
         raise ValueError(f"{name} must have either y or images, got {'both' if 'y' in spec else 'neither'}")
     if "y" in spec:
-        problem = Problem(physics, _tensor(name, "y", spec["y"], torch.get_default_dtype()))
+        problem = Problem(physics, entries.tensor(name, "y", spec["y"], torch.get_default_dtype()))
     else:
         truth = _images(name, "images", spec["images"], tuple(shape), file)
         with torch.no_grad():
@@ -157,72 +156,76 @@ def _problem(name: str, spec: dict[str, Any], file: File) -> Problem:
 def _prior(name: str, spec: dict[str, Any], file: File) -> Prior:
     """{load} by name or path; the {images, bandwidth} of a data set; {manifold, von_mises_fisher}; or {of} another
     with alpha, made geometric."""
-    _known(name, spec, [field for kind, more in PRIOR.items() for field in (kind, *more)])
+    entries.check_known(name, spec, [field for kind, more in PRIOR.items() for field in (kind, *more)])
     given = [kind for kind in PRIOR if kind in spec]
     if len(given) != 1:
         raise ValueError(f"{name} must have one of {', '.join(PRIOR)}, got {', '.join(given) or 'none'}")
     kind = given[0]
-    _known(name, spec, (kind, *PRIOR[kind]))
+    entries.check_known(name, spec, (kind, *PRIOR[kind]))
     makers = {"load": _loaded, "images": _empirical, "manifold": _on_manifold, "of": _geometric}
     return makers[kind](name, spec, file)
 
 
 def _loaded(name: str, spec: dict[str, Any], file: File) -> Prior:
-    return _make(name, priors.load, _path(name, "load", spec["load"], file))
+    return entries.make(name, priors.load, _path(name, "load", spec["load"], file))
 
 
 def _empirical(name: str, spec: dict[str, Any], file: File) -> Prior:
     data = _images(name, "images", spec["images"], None, file)
-    bandwidth = _value(name, "bandwidth", _needed(name, spec, "bandwidth"), "float")
-    return _make(name, priors.Empirical, data, bandwidth)
+    bandwidth = entries.checked(name, "bandwidth", entries.present(name, spec, "bandwidth"), "float")
+    return entries.make(name, priors.Empirical, data, bandwidth)
 
 
 def _on_manifold(name: str, spec: dict[str, Any], file: File) -> Prior:
     """manifold: a name, or {name, then its arguments}."""
     manifold = spec["manifold"] if isinstance(spec["manifold"], dict) else {"name": spec["manifold"]}
-    kind, options = _named(name, manifold, MANIFOLDS)
-    return _with_density(name, _make(name, kind, **_options(f"manifold of {name}", options, kind)), spec)
+    kind, options = entries.choice(name, manifold, MANIFOLDS)
+    return _with_density(
+        name, entries.make(name, kind, **entries.arguments(f"manifold of {name}", options, kind)), spec
+    )
 
 
 def _with_density(name: str, manifold: manifolds.Submanifold, spec: dict[str, Any]) -> priors.Manifold:
     """von_mises_fisher: {direction, kappa}; uniform where there is none."""
     if "von_mises_fisher" not in spec:
-        return _make(name, priors.Manifold, manifold)
+        return entries.make(name, priors.Manifold, manifold)
     where = f"von_mises_fisher of {name}"
-    options = _options(where, _mapping(where, spec["von_mises_fisher"]), manifolds.VonMisesFisher)
-    return _make(name, priors.Manifold, manifold, _make(where, manifolds.VonMisesFisher, **options))
+    options = entries.arguments(where, entries.mapping(where, spec["von_mises_fisher"]), manifolds.VonMisesFisher)
+    return entries.make(name, priors.Manifold, manifold, entries.make(where, manifolds.VonMisesFisher, **options))
 
 
 def _geometric(name: str, spec: dict[str, Any], file: File) -> Prior:
     of, known = spec["of"], file.priors
     if not isinstance(of, str) or of not in known:
-        raise ValueError(f"{name} must be of a prior above it, got {of!r}{_nearest(of, known)}")
+        raise ValueError(f"{name} must be of a prior above it, got {of!r}{entries.nearest(of, known)}")
     given = {key: value for key, value in spec.items() if key != "of"}
-    return _make(name, priors.MaximumEntropy, known[of], **_options(name, given, priors.MaximumEntropy, ("prior",)))
+    return entries.make(
+        name, priors.MaximumEntropy, known[of], **entries.arguments(name, given, priors.MaximumEntropy, ("prior",))
+    )
 
 
 def _sampler(name: str, spec: dict[str, Any], file: File) -> Sampler | Tuned:
     """{name, then its hyper-parameters}; tuned: lists of values to try, with each_error and seeds as of `Tuned`."""
-    kind = _value(name, "name", _needed(name, spec, "name"), "str")
+    kind = entries.checked(name, "name", entries.present(name, spec, "name"), "str")
     own = ("name", *TUNED) if "tuned" in spec else ("name",)
     hyper = {key: value for key, value in spec.items() if key not in own}
     for key, value in hyper.items():
         if isinstance(value, list | dict):
             raise ValueError(f"{name} must have one value for {key}, got {value!r}; those to try belong under tuned")
-    sampler = _make(name, inverse.sampler, kind, **hyper)
+    sampler = entries.make(name, inverse.sampler, kind, **hyper)
     return _tuned(name, spec, sampler) if "tuned" in spec else sampler
 
 
 def _tuned(name: str, spec: dict[str, Any], sampler: Sampler) -> Tuned:
     where = f"tuned of {name}"
-    options = _mapping(where, spec["tuned"])
-    _known(where, options, [field.name for field in dataclasses.fields(sampler)])
+    options = entries.mapping(where, spec["tuned"])
+    entries.check_known(where, options, [field.name for field in dataclasses.fields(sampler)])
     for key, values in options.items():
         if not isinstance(values, list) or any(isinstance(value, list | dict) for value in values):
             raise ValueError(f"{where} must have a list of values for {key}, got {values!r}")
-    each_error = _value(name, "each_error", spec.get("each_error", False), "bool")
+    each_error = entries.checked(name, "each_error", spec.get("each_error", False), "bool")
     seeds = whole_numbers(f"seeds of {name}", spec.get("seeds", Tuned.seeds))
-    return _make(name, Tuned, sampler, options, each_error, seeds)
+    return entries.make(name, Tuned, sampler, options, each_error, seeds)
 
 
 def _error(name: str, spec: dict[str, Any], file: File) -> PriorError:
@@ -231,7 +234,7 @@ def _error(name: str, spec: dict[str, Any], file: File) -> PriorError:
     manifold: the name of a prior above, whose manifold is meant. target: of another, whose density is meant, or a
     density as priors have it. data: paths of pictures. early: a name or a path.
     """
-    kind, given = _named(name, spec, ERRORS)
+    kind, given = entries.choice(name, spec, ERRORS)
     objects = {
         "manifold": lambda value: _law(name, "manifold", value, file),
         "target": lambda value: _target(name, value, _law(name, "manifold", given["manifold"], file), file),
@@ -240,7 +243,7 @@ def _error(name: str, spec: dict[str, Any], file: File) -> PriorError:
     }
     # The amplitude is the sweep's; the density that a DensityError turns into another one comes with the manifold.
     hidden, needed = ("amplitude", "log_density"), ("manifold", "early")
-    error = _make(name, kind, **_options(name, given, kind, hidden, needed, objects))
+    error = entries.make(name, kind, **entries.arguments(name, given, kind, hidden, needed, objects))
     _check_fit(name, lambda prior: inject(error, prior), file)
     return error
 
@@ -250,7 +253,7 @@ def _law(name: str, key: str, value: Any, file: File) -> priors.Manifold:
     if not isinstance(value, str) or value not in known:
         names = ", ".join(known) or "none"
         raise ValueError(
-            f"{name} must have as {key} a prior on a manifold ({names}), got {value!r}{_nearest(value, known)}"
+            f"{name} must have as {key} a prior on a manifold ({names}), got {value!r}{entries.nearest(value, known)}"
         )
     return known[value]
 
@@ -261,9 +264,9 @@ def _target(name: str, value: Any, on: priors.Manifold, file: File) -> priors.Ma
     if not isinstance(value, dict):
         return _law(name, "target", value, file)
     where = f"target of {name}"
-    density = _mapping(where, value)
-    _known(where, density, ("von_mises_fisher",))
-    _needed(where, density, "von_mises_fisher")
+    density = entries.mapping(where, value)
+    entries.check_known(where, density, ("von_mises_fisher",))
+    entries.present(where, density, "von_mises_fisher")
     return _with_density(where, on.manifold, density)
 
 
@@ -280,128 +283,22 @@ def _check_fit(name: str, put_to: Callable[[Prior], Any], file: File) -> None:
         raise ValueError(f"{name}: {reasons[0]}")
 
 
-def _make(where: str, make: Callable[..., T], /, *arguments: Any, **options: Any) -> T:
-    """What is made; a value that is refused is told with the entry it is in."""
-    try:
-        return make(*arguments, **options)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's, for shapes that do not fit
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _options(
-    where: str,
-    given: dict[str, Any],
-    kind: Callable[..., Any],
-    hidden: Iterable[str] = (),
-    needed: Iterable[str] = (),
-    objects: Mapping[str, Callable[[Any], Any]] | None = None,
-) -> dict[str, Any]:
-    """The arguments of `kind`: none unknown, none missing, each of the kind that its annotation says.
-
-    hidden: those that a file cannot have. needed: those it must have in spite of a default. objects: how those are made
-    that are neither numbers nor text.
-    """
-    taken = {key: known for key, known in inspect.signature(kind).parameters.items() if key not in hidden}
-    _known(where, given, taken)
-    for key, parameter in taken.items():
-        required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
-        if required or key in needed:
-            _needed(where, given, key)
-    make = objects or {}
-    return {
-        key: make[key](value) if key in make else _value(where, key, value, str(taken[key].annotation))
-        for key, value in given.items()
-    }
-
-
-def _value(where: str, key: str, value: Any, annotation: str) -> Any:
-    """The value, if it is of the kind that an annotation such as "float | None" says."""
-    kinds = [kind.split("[")[0] for kind in annotation.split(" | ")]
-    if value is None and "None" in kinds:
-        return value
-    wanted = [VALUES[kind] for kind in kinds if kind in VALUES]
-    if not wanted:
-        raise ValueError(f"{where} must leave {key} to a sweep written in Python, got {value!r} in a file")
-    if not any(fits(value) for fits, _ in wanted):
-        raise ValueError(f"{where} must have as {key} {' or '.join(words for _, words in wanted)}, got {value!r}")
-    return value
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_array(value: Any) -> bool:
-    """A list of numbers, or of such lists of one length."""
-    try:
-        return isinstance(value, list) and torch.tensor(value).ndim > 0
-    except (TypeError, ValueError, RuntimeError):
-        return False
-
-
-VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "int": (_is_whole, "a whole number"),
-    "float": (_is_number, "a number"),
-    "bool": (lambda value: isinstance(value, bool), "true or false"),
-    "str": (lambda value: isinstance(value, str), "text"),
-    "Sequence": (_is_array, "a list of numbers"),
-}
-
-
-def _tensor(where: str, key: str, value: Any, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.tensor(_value(where, key, value, "Sequence"), dtype=dtype)
-
-
 def _path(where: str, key: str, value: Any, file: File) -> Path | str:
     """The name of a prior, or the path of a file."""
-    name = _value(where, key, value, "str")
+    name = entries.checked(where, key, value, "str")
     return name if name in priors.available() or not (file.folder / name).exists() else file.folder / name
 
 
 def _images(where: str, key: str, paths: Any, shape: tuple[int, ...] | None, file: File) -> Tensor:
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise ValueError(f"{where} must have as {key} a list of files, got {paths!r}")
-    return _make(where, images.load, [file.folder / path for path in paths], shape).x
-
-
-def _named(where: str, spec: dict[str, Any], kinds: Mapping[str, T]) -> tuple[T, dict[str, Any]]:
-    chosen = _needed(where, spec, "name")
-    if not isinstance(chosen, str) or chosen not in kinds:
-        raise ValueError(f"{where} must be one of {', '.join(kinds)}, got {chosen!r}{_nearest(chosen, kinds)}")
-    return kinds[chosen], {key: value for key, value in spec.items() if key != "name"}
+    return entries.make(where, images.load, [file.folder / path for path in paths], shape).x
 
 
 def _each(
     field: str, config: dict[str, Any], file: File, make: Callable[[str, dict[str, Any], File], T]
 ) -> dict[str, T]:
-    return {name: make(name, _mapping(name, spec), file) for name, spec in _mapping(field, config[field]).items()}
-
-
-def _mapping(field: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{field} must be a mapping, got {value!r}")
-    for key in value:
-        if not isinstance(key, str):
-            raise ValueError(f"{field} must have text as keys, got {key!r}; put it in quotes")
-    return value
-
-
-def _needed(where: str, spec: Mapping[str, Any], key: str) -> Any:
-    if key not in spec:
-        raise ValueError(f"{where} must have the field {key}, got {', '.join(spec) or 'none'}")
-    return spec[key]
-
-
-def _known(where: str, spec: Mapping[str, Any], known: Iterable[str]) -> None:
-    for key in spec:
-        if key not in known:
-            raise ValueError(f"{where} must have fields of {', '.join(known)}, got {key!r}{_nearest(key, known)}")
-
-
-def _nearest(word: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return {
+        name: make(name, entries.mapping(name, spec), file)
+        for name, spec in entries.mapping(field, config[field]).items()
+    }

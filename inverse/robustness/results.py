@@ -109,14 +109,14 @@ class Sweep:
     def verdicts(self, threshold: float = 0.1, column: str = "distance") -> list[str]:
         """One sentence for every problem, sampler, error and sigma, all priors beside each other."""
         found = self.breakdown(threshold, column)
+        in_spreads = column.endswith(("distance", "shift"))
+        moved = f"the posterior moves by more than {threshold:.0%} of its spread"
+        broken = moved if in_spreads else f"{column} exceeds {threshold:g}"
         sentences = []
         for names, part in found.groupby([name for name in CURVE if name != "prior"], sort=True):
             problem, sampler, error, sigma = names
             parts = [f"with {row.prior} {_told(row)}" for row in part.itertuples()]
-            sentences.append(
-                f"{problem}, {sampler}, {error}, sigma = {sigma:g}: the posterior moves by more than "
-                f"{threshold:.0%} of its spread {'; '.join(parts)}."
-            )
+            sentences.append(f"{problem}, {sampler}, {error}, sigma = {sigma:g}: {broken} {'; '.join(parts)}.")
         return sentences
 
     def report(self, path: str | Path, threshold: float = 0.1, column: str = "distance") -> Path:

@@ -216,3 +216,13 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "rows" / "abc.parquet").write_bytes(b"half a row")
     with pytest.raises(ValueError, match=r"folder must hold rows that can be read, got .*abc\.parquet"):
         Sweep.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("distance", "moves by more than 10% of its spread with a"), ("coverage", "coverage exceeds 0.1")],
+)
+def test_a_verdict_is_in_units_of_the_column(column, words):
+    table = [row | {"coverage": row["distance"]} for row in rows(0.0, "a", sigmas=(0.1,))]
+    (told,) = Sweep(table).verdicts(0.1, column)
+    assert words in told and ("spread" in told) == (column == "distance")
