@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 # Buffers whose first axis counts images when it is longer than 1, by name; all deepinv parameters follow this, except
 # that noise parameters are per image already as (B,), and that a matrix or a list of angles has no batch axis.
-_IMAGE_PARAMETERS = ("mask", "filter", "angle", "transfer", "power", "sampling", "coil_maps")
+_IMAGE_PARAMETERS = ("mask", "filter", "angle", "transfer", "reflector", "power", "sampling", "coil_maps")
 _NOISE_PARAMETERS = ("sigma", "gain", "b")
 
 

@@ -51,6 +51,8 @@ def create(
     or a deepinv NoiseModel; 0 for no noise, which has no likelihood. seed: of what is random in the operator and of the
     noise that `physics(x)` draws; the global random state is neither read nor changed. options: those of the
     operator, listed in the help of its function.
+    Linear ones have their singular-value decomposition, as deepinv's DecomposablePhysics; without are tomography, blurs
+    whose edges do not wrap around, and matrices of more than 2,048 columns, where none is cheap.
     Raises ValueError or TypeError for what it cannot use, with the nearest known name.
     """
     builder = _BUILDERS.get(name) if isinstance(name, str) else None

@@ -15,14 +15,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeGuard, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .bumps import SPACING, BumpRules, Bumps
 from .charts import draw, lattice
-from .manifolds import Circle, InCoordinates, LogDensity, Sphere, Submanifold
+from .manifolds import Circle, InCoordinates, LogDensity, Product, Sphere, Submanifold
+from .polar import PolarRule
 
 COARSE = 16
 # Nodes whose weight is below exp(-CUT) of the largest are left out; densities of a wide range get a larger cut.
@@ -30,7 +31,7 @@ CUT = 34.0
 DIRECT = 2**14
 MEMORY = 2**22
 CACHE = 2**18
-DEFAULT_NODES = {1: 256, 2: 64, 3: 32}
+DEFAULT_NODES = {1: 256, 2: 64, 3: 32, 4: 24, 5: 18}
 # Of exponents (B, k) of nodes (k, d) or (B, k, d) about x (B, d).
 Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
 Evaluate = Callable[[Reduce, Tensor, Tensor], Tensor]
@@ -47,7 +48,7 @@ class ChartLaw:
         self.nodes = DEFAULT_NODES[manifold.dim] if nodes is None else nodes
         self.counts = [self.nodes] * manifold.dim
         u, weights = lattice(manifold.axes, self.counts)
-        values = self.log_values(u)
+        values = torch.cat([self.log_values(part) for part in u.split(CACHE)])
         self.node_values = values
         self.log_normaliser = float((values + weights.log()).logsumexp(0))
         if not math.isfinite(self.log_normaliser):
@@ -268,76 +269,77 @@ def _pack(index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class PolarLaw(ChartLaw):
-    """Smoothed law on S^2 with any density: quadrature in polar coordinates about the direction of x.
+    """Smoothed law with any density on a sphere, or jointly on the factors of a product of spheres and circles.
 
-    Gauss-Legendre in the polar angle, up to where the Gaussian factor exp(-2 (r |x| / sigma^2) sin^2(angle / 2)) is
-    negligible, trapezoid rule in the azimuth. Derivatives with respect to x pass through log_density.
+    On each factor polar coordinates about the direction of its part of x (`priors.polar`), on a product all pairs of
+    their nodes. Derivatives with respect to x pass through log_density. x is (B, d) and sigma (B, 1), both float64.
     """
 
-    POLAR, AZIMUTH = 64, 48
-
-    def __init__(self, sphere: Sphere, log_density: LogDensity, nodes: int | None) -> None:
-        super().__init__(sphere, log_density, nodes)
-        self.radius, self.density = sphere.radius, log_density
+    def __init__(self, manifold: Sphere | Product, log_density: LogDensity, nodes: int | None) -> None:
+        super().__init__(manifold, log_density, nodes)
+        self.density = log_density
+        self.rules = [PolarRule(cast(Sphere, sphere), self.nodes) for sphere in _factors(manifold)]
 
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
-        def evaluate(a: Tensor, s: Tensor) -> Tensor:
-            offset, exponent, _ = self._nodes_about(a, s)
-            return (exponent.softmax(1)[..., None] * offset).sum(1)
+        def reduce(a: Tensor, exponent: Tensor, points: Tensor) -> Tensor:
+            return (exponent.softmax(1)[:, None] @ (points - a[:, None]))[:, 0]
 
-        return _in_parts(evaluate, x, sigma, self._rows())
+        return self._by_choice(reduce, x, sigma)
 
     def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
-        def evaluate(a: Tensor, s: Tensor) -> Tensor:
-            _, exponent, radial = self._nodes_about(a, s)
-            return exponent.logsumexp(1) + radial
-
-        total = _in_parts(evaluate, x, sigma, self._rows())
+        total = self._by_choice(lambda _a, exponent, _points: exponent.logsumexp(1), x, sigma)
         return total - self.log_normaliser - self.size / 2 * (2 * math.pi * sigma[:, 0] ** 2).log()
 
-    def _rows(self) -> int:
-        return max(1, MEMORY // (self.size * self.POLAR * self.AZIMUTH))
-
-    def _nodes_about(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """m_j - x (B, k, 3), exponents (B, k), and what these leave out, -(|x| - r)^2 / (2 sigma^2), (B,)."""
-        radius = self.radius
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        unit = self.manifold.project(x) / radius
-        strength = radius * norm / sigma**2
+    def _by_choice(self, reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
+        """reduce(x, exponents, points) on groups of items that need rules of the same size."""
         with torch.no_grad():
-            widest = 2 * (self.cut / (2 * strength)).clamp(max=1).sqrt().asin()
-        nodes, weights = (torch.from_numpy(a).to(x.device) for a in np.polynomial.legendre.leggauss(self.POLAR))
-        polar = widest * (nodes + 1) / 2
-        log_weight = (widest / 2 * weights * polar.sin()).log() - 2 * strength * (polar / 2).sin() ** 2
-        ring = Circle().quadrature(self.AZIMUTH)[0].to(x.device) @ self._frame(unit)
-        directions = polar.cos()[:, :, None, None] * unit[:, None, None] + polar.sin()[:, :, None, None] * ring[:, None]
-        points = radius * directions.flatten(1, 2)
-        exponent = (log_weight[:, :, None] + math.log(2 * math.pi / self.AZIMUTH)).expand(-1, -1, self.AZIMUTH)
-        exponent = exponent.flatten(1) + self.density(points) + 2 * math.log(radius)
-        radial = -(((norm - radius) / sigma) ** 2)[:, 0] / 2
-        return points - x[:, None], exponent, radial
+            parts = zip(self.rules, self._split(x), strict=True)
+            chosen = torch.cat([rule.choose(part, sigma) for rule, part in parts], dim=1)
+        present, group = chosen.unique(dim=0, return_inverse=True)
+        order, values = [], []
+        for k, row in enumerate(present.reshape(len(present), -1, 3).tolist()):
+            choices = [(narrow, count, degree) for narrow, count, degree in row]
+            index = (group == k).nonzero()[:, 0]
+            nodes = math.prod(rule.count(choice) for rule, choice in zip(self.rules, choices, strict=True))
+            evaluate = functools.partial(self._evaluate, reduce, choices)
+            order.append(index)
+            values.append(_in_parts(evaluate, x[index], sigma[index], max(1, MEMORY // (self.size * nodes))))
+        return torch.cat(values)[torch.cat(order).argsort()]
 
-    @staticmethod
-    def _frame(unit: Tensor) -> Tensor:
-        """Two orthonormal vectors normal to unit (B, 3), as (B, 2, 3): rows of the Householder map of e_1 to +-unit."""
-        sign = torch.where(unit[:, :1] < 0, -1.0, 1.0)
-        first = torch.zeros_like(unit)
-        first[:, 0] = 1
-        v = unit + sign * first
-        identity = torch.eye(3, dtype=unit.dtype, device=unit.device)
-        reflection = identity - 2 * v[:, :, None] * v[:, None] / (v * v).sum(-1)[:, None, None]
-        return reflection[:, 1:]
+    def _evaluate(self, reduce: Reduce, choices: list[tuple[int, int, int]], x: Tensor, sigma: Tensor) -> Tensor:
+        points, exponent = x.new_zeros(len(x), 1, 0), x.new_zeros(len(x), 1)
+        for rule, part, choice in zip(self.rules, self._split(x), choices, strict=True):
+            more, log_weight = rule.about(part, sigma, choice)
+            shape = (len(x), points.shape[1], more.shape[1], -1)
+            pair = [points[:, :, None].expand(shape), more[:, None].expand(shape)]
+            points = torch.cat(pair, dim=-1).flatten(1, 2)
+            exponent = (exponent[:, :, None] + log_weight[:, None]).flatten(1)
+        return reduce(x, exponent + self.density(points), points)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.manifold.split(x) if isinstance(self.manifold, Product) else (x,)
+
+
+def _factors(manifold: Submanifold) -> Sequence[Submanifold]:
+    return manifold.factors if isinstance(manifold, Product) else (manifold,)
+
+
+def _polar(manifold: Submanifold) -> TypeGuard[Sphere | Product]:
+    """Whether `PolarLaw` has few enough nodes on a manifold: two million at large sigma."""
+    factors = _factors(manifold)
+    return all(isinstance(m, Sphere) for m in factors) and manifold.dim <= 5 and manifold.dim + len(factors) <= 7
 
 
 def chart_law(manifold: Submanifold, log_density: LogDensity | None, nodes: int | None) -> ChartLaw:
     """The quadrature that fits a manifold of vectors, or ValueError where there is none."""
     if type(manifold) is Sphere and manifold.dim == 1:
         manifold = Circle(manifold.radius)
-    if isinstance(manifold, Sphere) and manifold.dim == 2 and log_density is not None:
+    if manifold.axes and all(axis.periodic for axis in manifold.axes) and manifold.dim <= 3:
+        return LatticeLaw(manifold, log_density, nodes)
+    if log_density is not None and _polar(manifold):
         return PolarLaw(manifold, log_density, nodes)
-    if not manifold.axes or not all(axis.periodic for axis in manifold.axes) or manifold.dim > 3:
-        raise ValueError(
-            f"log_density on {manifold!r} must be None, VonMisesFisher or, on a product, Factorised into such: other "
-            "densities are integrated on charts of at most three periodic coordinates and on S^2 only"
-        )
-    return LatticeLaw(manifold, log_density, nodes)
+    raise ValueError(
+        f"log_density on {manifold!r} must be None, VonMisesFisher, VonMisesFisherMixture or, on a product, Factorised "
+        "into such: other densities are integrated on at most three periodic coordinates, on spheres of at most 5 "
+        "dimensions, and on products of two spheres or circles of at most 5 or of three of at most 4"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -23,6 +24,7 @@ class Axis(NamedTuple):
 ANGLE = Axis(0.0, 2 * math.pi, periodic=True)
 
 
+@functools.lru_cache(maxsize=64)
 def axis_rule(axis: Axis, count: int) -> tuple[Tensor, Tensor]:
     """Nodes and weights, (count,) in float64: trapezoid rule on a periodic axis, Gauss-Legendre on an interval."""
     length = axis.high - axis.low
@@ -35,10 +37,20 @@ def axis_rule(axis: Axis, count: int) -> tuple[Tensor, Tensor]:
 
 def lattice(axes: Sequence[Axis], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Product rule: coordinates (K, dim) and weights (K,), last axis fastest, K = the product of counts."""
+    return lattice_nodes(axes, counts, torch.arange(math.prod(counts))), lattice_weights(axes, counts)
+
+
+def lattice_nodes(axes: Sequence[Axis], counts: Sequence[int], index: Tensor) -> Tensor:
+    """Coordinates of the nodes of these indices (k,) in a lattice, (k, dim)."""
+    places = torch.unravel_index(index, tuple(counts))
     rules = [axis_rule(axis, count) for axis, count in zip(axes, counts, strict=True)]
-    nodes = torch.cartesian_prod(*[rule[0] for rule in rules]).reshape(-1, len(rules))
-    weights = torch.cartesian_prod(*[rule[1] for rule in rules]).reshape(-1, len(rules)).prod(dim=1)
-    return nodes, weights
+    return torch.stack([rule[0][place] for rule, place in zip(rules, places, strict=True)], dim=1)
+
+
+def lattice_weights(axes: Sequence[Axis], counts: Sequence[int]) -> Tensor:
+    """Weights of a lattice, (K,)."""
+    rules = [axis_rule(axis, count) for axis, count in zip(axes, counts, strict=True)]
+    return functools.reduce(lambda a, b: (a[:, None] * b).flatten(), [rule[1] for rule in rules])
 
 
 class _Interpolant:
@@ -53,8 +65,7 @@ class _Interpolant:
         self.axes, self.counts = axes, counts
         self.peak = log_values.amax(dim=1)
         self.values = (log_values - self.peak[:, None]).exp()
-        self.nodes, weights = lattice(axes, counts)
-        self.cumulative = (self.values * weights).cumsum(dim=1)
+        self.cumulative = (self.values * lattice_weights(axes, counts)).cumsum(dim=1)
         rules = [axis_rule(axis, count) for axis, count in zip(axes, counts, strict=True)]
         self.widths = [rule[1] for rule in rules]
         self.edges = [
@@ -113,13 +124,14 @@ def draw(
     log_density: Callable[[Tensor, Tensor], Tensor],
     n: int,
     generator: torch.Generator,
-    steps: int = 6,
+    steps: int | None = None,
 ) -> Tensor:
     """n coordinates for each of B densities, (n, B, dim), float64.
 
     Draws from the interpolant of the node values, then corrects its error by `steps` independence Metropolis-Hastings
     steps, each of which multiplies what is left by at most 1 - 1/M, M the largest ratio of density to interpolant; M
-    is 1.1 on a lattice with two nodes per standard deviation, so that the error ends below 1e-6.
+    is 1.1 on a lattice with two nodes per standard deviation, so that the error ends below 1e-6. steps: None is 6, and
+    as many as the largest ratio among the first draws asks for on four coordinates or more, whose lattices are coarse.
 
     log_values: (B, K) at the nodes of `lattice(axes, counts)`; log_density: (u (N, dim), item (N,)) -> (N,), the same
     function anywhere. Both are with respect to the coordinates, and need no normalisation.
@@ -128,6 +140,8 @@ def draw(
     item = torch.arange(len(log_values)).repeat(n)
     u = interpolant.draw(item, generator)
     excess = log_density(u, item) - interpolant.log_density(u, item)
+    if steps is None:
+        steps = _steps(excess.reshape(n, -1)) if len(axes) > 3 else 6
     for _ in range(steps):
         candidate = interpolant.draw(item, generator)
         candidate_excess = log_density(candidate, item) - interpolant.log_density(candidate, item)
@@ -136,3 +150,9 @@ def draw(
         u = torch.where(accept[:, None], candidate, u)
         excess = torch.where(accept, candidate_excess, excess)
     return u.reshape(n, len(log_values), len(axes))
+
+
+def _steps(excess: Tensor) -> int:
+    """Steps that leave (1 - 1/M)^steps < 1e-6, by log-ratios (n, B) of density to interpolant at the first draws."""
+    largest = float((excess.amax(0) - excess.logsumexp(0)).amax().exp()) * len(excess)
+    return 6 if largest <= 1.1 else math.ceil(math.log(1e-6) / math.log1p(-1 / largest))

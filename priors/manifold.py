@@ -21,9 +21,10 @@ from .manifolds import (
     Sphere,
     Submanifold,
     VonMisesFisher,
+    VonMisesFisherMixture,
 )
 from .matched_filter import MatchedFilterLaw
-from .von_mises_fisher import VonMisesFisherLaw
+from .von_mises_fisher import VonMisesFisherLaw, VonMisesFisherMixtureLaw
 
 
 class SmoothedLaw(Protocol):
@@ -63,6 +64,8 @@ def _law(manifold: Submanifold, log_density: LogDensity | Factorised | None, nod
         return _ProductLaw(manifold, [_law(m, f, nodes) for m, f in zip(manifold.factors, parts, strict=True)])
     if isinstance(manifold, Sphere) and (log_density is None or isinstance(log_density, VonMisesFisher)):
         return VonMisesFisherLaw(manifold, log_density)
+    if isinstance(manifold, Sphere) and isinstance(log_density, VonMisesFisherMixture):
+        return VonMisesFisherMixtureLaw(manifold, log_density)
     if isinstance(log_density, Factorised):
         raise ValueError(f"log_density may be Factorised on a Product alone, got it on {manifold!r}")
     if isinstance(manifold, PhaseTorus):
@@ -90,17 +93,19 @@ def _inside(log_density: LogDensity | Factorised | None) -> LogDensity | Factori
 class Manifold(Prior):
     """The law of a point of a manifold drawn from a density with respect to its volume.
 
-    Uniform and von Mises-Fisher laws on circles and spheres of any dimension are in closed form (Bessel ratios), any
-    other density on circle, ellipse, torus, their products (three coordinates together) and S^2 by quadrature that
-    follows sigma down (`priors.chart_laws`), and on the shifts of an image by a matched filter
-    (`priors.matched_filter`); products of independent factors and isometric embeddings are reduced to
-    their parts exactly. Computed in float64 whatever the dtype of x, and returned in that: the displacement D - x is
+    Uniform and von Mises-Fisher laws on circles and spheres of any dimension, and mixtures of the latter, are in closed
+    form (Bessel ratios). Any other density is integrated by quadrature that follows sigma down (`priors.chart_laws`):
+    on circle, ellipse, torus and their products (three coordinates together), on spheres of at most five dimensions and
+    jointly on products of two spheres or circles (five coordinates together) or three (four); on the shifts of an image
+    by a matched filter (`priors.matched_filter`). Products of independent factors and isometric embeddings are reduced
+    to their parts exactly. Computed in float64 whatever the dtype of x, and returned in that: the displacement D - x is
     formed without rounding to x, so that scores are right at sigma = 1e-3 and below also in float32.
 
     manifold: one of `priors.manifolds`. log_density: maps points (..., d) to (...), unnormalised, with respect to the
     volume; None is uniform. On an `Embedded` manifold it is given points of the manifold inside, in its own space;
     `InCoordinates` serves for either.
-    nodes: quadrature nodes per coordinate that resolve the density; None is 256, 64 or 32 for one, two or three.
+    nodes: quadrature nodes per coordinate that resolve the density; None is 256, 64, 32, 24 or 18 for one to five, the
+    last of which resolves exp(3 cos t) of an angle t to 1e-12. Time and memory grow with nodes^dim at large sigma.
     """
 
     def __init__(

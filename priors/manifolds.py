@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .bessel import log_mean_exp
 from .charts import ANGLE, Axis
 from .embedded import Embedded
 from .image_orbit import ImageOrbit
@@ -33,6 +34,7 @@ __all__ = [
     "Submanifold",
     "Torus",
     "VonMisesFisher",
+    "VonMisesFisherMixture",
     "interpolate",
 ]
 
@@ -42,10 +44,15 @@ def _norm(x: Tensor) -> Tensor:
 
 
 class Sphere(Submanifold):
-    """The sphere S^n of a given radius about the origin of R^{n+1}.
+    """The sphere S^n of a given radius r about the origin of R^{n+1}.
 
-    Charts: angle for n = 1; height and azimuth for n = 2; Hopf coordinates for n = 3 (both preserve volume up to a
-    constant); none above.
+    Chart, with m = ceil(n / 2): for even n the height h in [-1, 1] along the last axis; m - 1 shares s_j in [0, 1]; m
+    angles t_j. The other axes hold z_j = (x_{2j-1} + i x_{2j}) / r = |z_j| exp(i t_j), where z_j takes the share s_j of
+    what z_1, ..., z_{j-1} leave of 1 - h^2, the sum of all |z_j|^2, and z_m the rest:
+
+        d vol = r^n 2^{1-m} (1 - h^2)^{m-1} prod_j (1 - s_j)^{m-1-j} dh ds dt,   without h for odd n.
+
+    It is the angle for n = 1, height and azimuth for n = 2 and Hopf coordinates for n = 3.
     """
 
     def __init__(self, n: int, radius: float = 1.0) -> None:
@@ -56,12 +63,14 @@ class Sphere(Submanifold):
         self.image_shape = (self.dim + 1,)
         self.volume = 2 * math.exp((n + 1) / 2 * math.log(math.pi) - math.lgamma((n + 1) / 2)) * self.radius**n
         self.curvature, self.reach = 1 / self.radius, self.radius
+        pairs = (self.dim + 1) // 2
+        self._parts = [1 - self.dim % 2, pairs - 1, pairs]  # how many heights, shares and angles
+        height, share = Axis(-1.0, 1.0, periodic=False), Axis(0.0, 1.0, periodic=False)
+        self.axes = tuple(
+            axis for axis, count in zip((height, share, ANGLE), self._parts, strict=True) for _ in range(count)
+        )
         if n == 1:
-            self.axes, self.speeds = (ANGLE,), (self.radius,)
-        elif n == 2:
-            self.axes = (Axis(-1.0, 1.0, periodic=False), ANGLE)
-        elif n == 3:
-            self.axes = (Axis(0.0, 1.0, periodic=False), ANGLE, ANGLE)
+            self.speeds = (self.radius,)
 
     def project(self, x: Tensor) -> Tensor:
         norm = _norm(x)
@@ -73,35 +82,29 @@ class Sphere(Submanifold):
         return vector - (vector * point).sum(-1, keepdim=True) * point / self.radius**2
 
     def point(self, u: Tensor) -> Tensor:
-        if self.dim == 1:
-            columns = [u[..., 0].cos(), u[..., 0].sin()]
-        elif self.dim == 2:
-            level = (1 - u[..., 0] ** 2).clamp_min(0).sqrt()
-            columns = [level * u[..., 1].cos(), level * u[..., 1].sin(), u[..., 0]]
-        elif self.dim == 3:
-            first, second = u[..., 0].clamp(0, 1).sqrt(), (1 - u[..., 0]).clamp(0, 1).sqrt()
-            one, two = u[..., 1], u[..., 2]
-            columns = [first * one.cos(), first * one.sin(), second * two.cos(), second * two.sin()]
-        else:
-            return super().point(u)
-        return self.radius * torch.stack(columns, dim=-1)
+        height, shares, angles = u.split(self._parts, dim=-1)
+        one = torch.ones_like(angles[..., :1])
+        left = torch.cat([one - height.square().sum(-1, keepdim=True), 1 - shares], dim=-1).clamp_min(0).cumprod(-1)
+        level = (left * torch.cat([shares.clamp(0, 1), one], dim=-1)).sqrt()
+        pairs = torch.stack([level * angles.cos(), level * angles.sin()], dim=-1).flatten(-2)
+        return self.radius * torch.cat([pairs, height], dim=-1)
 
     def coordinates(self, point: Tensor) -> Tensor:
-        angle = torch.atan2(point[..., 1], point[..., 0]).remainder(2 * math.pi)
-        if self.dim == 1:
-            return angle[..., None]
-        if self.dim == 2:
-            return torch.stack([point[..., 2] / self.radius, angle], dim=-1)
-        if self.dim == 3:
-            second = torch.atan2(point[..., 3], point[..., 2]).remainder(2 * math.pi)
-            share = (point[..., 0] ** 2 + point[..., 1] ** 2) / self.radius**2
-            return torch.stack([share, angle, second], dim=-1)
-        return super().coordinates(point)
+        _, shares, pairs = self._parts
+        height = point[..., 2 * pairs :] / self.radius
+        pair = point[..., : 2 * pairs].unflatten(-1, (pairs, 2))
+        squares = pair.square().sum(-1)
+        left = squares.flip(-1).cumsum(-1).flip(-1)[..., :shares]
+        angles = torch.atan2(pair[..., 1], pair[..., 0]).remainder(2 * math.pi)
+        return torch.cat([height, squares[..., :shares] / left.clamp_min(torch.finfo(left.dtype).tiny), angles], dim=-1)
 
     def log_element(self, u: Tensor) -> Tensor:
-        # The chart's volume is 2 pi, 4 pi or 4 pi^2; on S^3 the element is half of the radius cubed.
-        scale = 0.5 if self.dim == 3 else 1.0
-        return torch.full_like(u[..., 0], math.log(scale) + self.dim * math.log(self.radius))
+        height, shares, _ = u.split(self._parts, dim=-1)
+        pairs = self._parts[2]
+        powers = torch.arange(pairs - 2, -1, -1, dtype=u.dtype, device=u.device)
+        along = torch.xlogy(u.new_tensor(pairs - 1.0), (1 - height.square()).clamp_min(0)).sum(-1)
+        across = torch.xlogy(powers, (1 - shares).clamp_min(0)).sum(-1)
+        return along + across + (self.dim * math.log(self.radius) - (pairs - 1) * math.log(2))
 
     def uniform(self, n: int, generator: torch.Generator) -> Tensor:
         x = torch.randn(n, self.dim + 1, dtype=torch.float64, generator=generator)
@@ -325,6 +328,44 @@ class VonMisesFisher:
 
     def __call__(self, points: Tensor) -> Tensor:
         return self.kappa * (points @ self.direction.to(points)) / _norm(points)[..., 0]
+
+
+class VonMisesFisherMixture:
+    """Log-density log sum_k w_k f_k(p) of points p (..., d) of a sphere, f_k the von Mises-Fisher density of direction
+    k and concentration k, normalised; `Manifold` knows its closed forms in any dimension.
+
+    directions: (K, d), of any length above 0. kappas: (K,), at least 0, or one number. weights: (K,), at least 0, of
+    any positive sum; None is equal ones. Raises ValueError for others.
+    """
+
+    def __init__(
+        self,
+        directions: Tensor | Sequence[Sequence[float]],
+        kappas: Tensor | Sequence[float] | float,
+        weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        directions = torch.as_tensor(directions, dtype=torch.float64)
+        if directions.ndim != 2 or not len(directions):
+            raise ValueError(f"directions must have shape (K, d) with K at least 1, got {tuple(directions.shape)}")
+        count = len(directions)
+        self.kappas = torch.as_tensor(kappas, dtype=torch.float64)
+        self.kappas = self.kappas.repeat(count) if self.kappas.ndim == 0 else self.kappas
+        self.weights = torch.ones(count) if weights is None else torch.as_tensor(weights)
+        self.weights = self.weights.double()
+        for name, values in (("kappas", self.kappas), ("weights", self.weights)):
+            if tuple(values.shape) != (count,):
+                raise ValueError(f"{name} must hold one number for each of {count} directions, got {values.tolist()}")
+        if not bool((self.weights.isfinite() & (self.weights >= 0)).all()) or float(self.weights.sum()) == 0:
+            raise ValueError(f"weights must be finite and at least 0, not all 0, got {self.weights.tolist()}")
+        self.weights = self.weights / self.weights.sum()
+        self.parts = [VonMisesFisher(mu, float(kappa)) for mu, kappa in zip(directions, self.kappas, strict=True)]
+        self.directions = torch.stack([part.direction for part in self.parts])
+
+    def __call__(self, points: Tensor) -> Tensor:
+        kappas, size = self.kappas.to(points), self.directions.shape[1]
+        normaliser = log_mean_exp(kappas.square(), size) + kappas
+        cosines = points @ self.directions.to(points).T / _norm(points)
+        return (kappas * cosines - normaliser + self.weights.to(points).log()).logsumexp(-1)
 
 
 class Factorised:

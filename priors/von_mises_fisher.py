@@ -6,7 +6,9 @@ von Mises-Fisher, with parameter w = kappa mu + r x / sigma^2, hence
     D(x, sigma) = r A_d(|w|) w / |w|,
     log p_sigma(x) = log E exp<w, u> - log E exp(kappa <mu, u>) - (|x|^2 + r^2)/(2 sigma^2) - d/2 log(2 pi sigma^2),
 
-expectations over uniform u (`priors.bessel`). Mardia and Jupp 2000, Sec. 9.3 and 9.4.
+expectations over uniform u (`priors.bessel`). Mardia and Jupp 2000, Sec. 9.3 and 9.4. A mixture of such laws stays one
+when it is smoothed: each part has its own D and log p_sigma, and the share of part k at x is in proportion to w_k
+p_sigma,k(x).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .bessel import log_mean_exp, resultant_over_t
-from .manifolds import Sphere, VonMisesFisher, interpolate
+from .manifolds import Sphere, VonMisesFisher, VonMisesFisherMixture, interpolate
 
 
 class VonMisesFisherLaw:
@@ -77,3 +79,32 @@ class VonMisesFisherLaw:
         density = log_density.exp()
         mass = torch.cat([density.new_zeros(1), ((density[1:] + density[:-1]) / 2).cumsum(0)])
         return interpolate(torch.rand(n, dtype=torch.float64, generator=generator) * mass[-1], mass, angle)
+
+
+class VonMisesFisherMixtureLaw:
+    """Smoothed mixture on a sphere; x is (B, d) and sigma (B, 1), both float64."""
+
+    def __init__(self, sphere: Sphere, density: VonMisesFisherMixture) -> None:
+        self.laws = [VonMisesFisherLaw(sphere, part) for part in density.parts]
+        self.weights = density.weights
+
+    def _log_joint(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log(w_k p_sigma,k(x)), (K, B)."""
+        values = torch.stack([law.log_prob(x, sigma) for law in self.laws])
+        return values + self.weights.to(x.device).log()[:, None]
+
+    def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
+        shares = self._log_joint(x, sigma).softmax(0)
+        return (shares[..., None] * torch.stack([law.displacement(x, sigma) for law in self.laws])).sum(0)
+
+    def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._log_joint(x, sigma).logsumexp(0)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, d): the part of each draw first, then a draw of that part."""
+        part = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        points = torch.empty(n, self.laws[0].size, dtype=torch.float64)
+        for k, law in enumerate(self.laws):
+            chosen = part == k
+            points[chosen] = law.sample(int(chosen.sum()), generator)
+        return points

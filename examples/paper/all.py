@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 # Those that take the longest first, so that at the end no core is idle for long.
-SCRIPTS = ("figures", "learned", "image_posterior", "guidance", "usefulness", "theorems", "slopes", "mixing")
+SCRIPTS = ("figures", "learned", "image_posterior", "guidance", "usefulness", "theorems", "retuned", "slopes", "mixing")
 
 
 # %%

@@ -14,7 +14,8 @@
 # with the generic one: for them there is one column.
 #
 # Tempered, the chains live at a distance tau = sigma^(1 - alpha/2) sqrt(d) from the images, in units of the data and
-# with sigma_ref = 1; the network was trained at distance sigma sqrt(d). `audit(..., alpha=1)` measures the error there.
+# with sigma_ref = 1; the network was trained at distance sigma sqrt(d). `audit(..., alpha=1)` measures the error there,
+# and `pulls` how much of the geometry the network knows there.
 
 # %%
 from __future__ import annotations
@@ -79,9 +80,17 @@ def versions(prior: Prior, sampler: str) -> dict[str, Prior]:
 
 
 def training_images(count: int) -> torch.Tensor:
+    return images("train", count)
+
+
+def held_out_images(count: int) -> torch.Tensor:
+    return images("held-out", count)
+
+
+def images(split: str, count: int) -> torch.Tensor:
     from priors.fashion_mnist import read
 
-    return read("train")[0][:count].float() / 255
+    return read(split)[0][:count].float() / 255
 
 
 def run(args: argparse.Namespace) -> dict[str, list[dict]]:
@@ -135,6 +144,29 @@ def off_distribution(n: int) -> dict[str, list[dict[str, float]]]:
     }
 
 
+def pulls(n: int) -> list[dict[str, float]]:
+    """How far back the shipped network itself moves an image from the distance at which a tempered sampler asks.
+
+    Of x = image + tau z, tau = sigma^(1 - alpha/2), the part of the way back that D(x, sigma) - x goes,
+    <D - x, image - x> / |image - x|^2: on a manifold of dimension n in R^d it is 1 - n/d whatever tau, with Gaussian
+    data the same for all tau. far: the same at the noise level tau, for which the network was trained there.
+    """
+    network, truth = priors.load("fashion-28"), held_out_images(n)
+    away = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1000))
+    rows = []
+    for sigma in (0.02, 0.05, 0.1, 0.2):
+        for alpha in (0.0, 0.5, 1.0, 1.5):
+            tau = sigma ** (1 - alpha / 2)
+            row = {"sigma": sigma, "alpha": alpha, "tau": tau}
+            for name, level in (("pull", sigma), ("far", tau)):
+                with torch.no_grad():
+                    moved = network.denoise(truth + tau * away, level) - truth - tau * away
+                share = -(moved * away).flatten(1).sum(1) / (tau * away.square().flatten(1).sum(1))
+                row |= {name: float(share.mean()), f"{name}_error": float(share.std() / len(share) ** 0.5)}
+            rows.append(row)
+    return rows
+
+
 # %%
 def main() -> int:
     parser = argparse.ArgumentParser(description="Stability of a learned prior under errors of its score.")
@@ -143,10 +175,17 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args()
-    found = {"critical": run(args), "off_distribution": off_distribution(32 if args.quick else 256)}
+    n = 32 if args.quick else 256
+    found = {"critical": run(args), "off_distribution": off_distribution(n), "pull": pulls(n)}
     for alpha, rows in found["off_distribution"].items():
         told = ", ".join(f"{row['relative']:.1%} at sigma {row['sigma']:g}" for row in rows)
         print(f"score error of 3% weight noise over the score, {alpha}: {told}", file=sys.stderr)
+    for row in found["pull"]:
+        print(
+            "at distance {tau:.3g} the network goes {pull:.1%} +- {pull_error:.1%} of the way back at sigma = {sigma:g}, "
+            "{far:.1%} at sigma = {tau:.3g}".format(**row),
+            file=sys.stderr,
+        )
     with replacing(args.out / "learned.json") as path:
         path.write_text(json.dumps({"torch": torch.__version__, **found}, indent=1) + "\n")
     return 0

@@ -13,6 +13,13 @@ The held-out loss is thus an upper bound of the error, and what any correction i
 the law of the images is; what lies in between cannot be told from images alone. Since E|D* - x0|^2 tends to 0 with
 sigma, the error is o(sigma^-2) in the mean square exactly when the loss tends to 0.
 
+With f = D_b - D the second line is the excess of the loss over that of another prior, a baseline,
+
+    E|D - x0|^2 - E|D_b - x0|^2 = E|D - D*|^2 - E|D_b - D*|^2,
+
+which is the error itself where the baseline is the right prior. Both losses are taken at the same images and noise,
+so that most of the chance in them is gone from their difference.
+
 Limits for |e| = c sigma^beta as sigma tends to 0 (Li et al. 2025, arXiv 2509.24912, Theorems 4.1, 5.1 and 6.1): a
 generic prior needs beta > 0, a maximum-entropy prior beta > -2. The theorems ask it of the supremum over a
 neighbourhood of the manifold; an audit measures the mean square near the images, which is weaker: at distance r the
@@ -40,7 +47,7 @@ from inverse.checks import whole
 from inverse.files import replacing
 from priors.base import Prior
 
-FORMAT = "scorefold audit 1"
+FORMAT = "scorefold audit 2"
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5)
 LEAST_IMAGES = 8
 QUANTILES = (0.025, 0.975)
@@ -65,16 +72,23 @@ class Audit:
         sup: the largest |e| among the n points, a lower bound of the supremum; None without a reference.
         relative: rms over the rms of the reference's score, without a reference over that of the prior's own
             (None where that is 0).
-        at_most: upper bound of the rms error, sqrt(E|D - x0|^2) / sigma^2; None with a reference.
+        at_most: upper bound of the rms error, sqrt(E|D - x0|^2) / sigma^2; None with a reference. at_most_low,
+            at_most_high: its interval; that of the loss follows from it.
         loss: E|D - x0|^2, the summed squared error of an image, in squared units of the data; None with a reference.
-        excess: loss minus the smallest loss of a baseline; None without a baseline.
-    c, beta: of the power law c sigma^beta that is fitted to rms, without a reference to at_most, by least squares of
-        logarithms weighted by their bootstrap variances; c_interval, beta_interval. None where there is no error.
-        The intervals tell of the choice of images, not of how far the law is from a power.
+        excess: loss minus the smallest loss of a baseline, at the same images and noise; None without a baseline.
+            excess_low, excess_high: its interval. Where it contains 0, the two losses are not told apart.
+        implied: sqrt(excess) / sigma^2, 0 where the excess is negative: the rms error if that baseline is the right
+            prior, else a lower bound; None without a baseline. implied_low, implied_high: its interval. Of several
+            baselines the best is chosen at the same images, which overstates the excess a little.
+    fitted: what the power law is fitted to: "rms" with a reference. Without one "implied" if excess_low is above 0 at
+        every level, else "at_most", so that the law is an upper bound.
+    c, beta: of the power law c sigma^beta that is fitted, by least squares of logarithms weighted by their bootstrap
+        variances; c_interval, beta_interval, from the same resamples of images as those of the table. None where there
+        is no error. The intervals tell of the choice of images, not of how far the law is from a power.
     misfit: largest factor between what is fitted and the power law; None where there is no error.
     verdict: one sentence on what that means for the two kinds of prior, as sigma tends to 0 if the law goes on.
     prior, reference: class names; reference None without one. n: images. seed: of the choice of images and the noise.
-    alpha: the points were x0 + sigma^(1 - alpha/2) z.
+    alpha: the points were x0 + sigma^(1 - alpha/2) z. baseline: class names of the baselines, "" without one.
     """
 
     table: tuple[Row, ...]
@@ -89,9 +103,12 @@ class Audit:
     n: int
     seed: int
     alpha: float = 0.0
+    fitted: str = "rms"
+    baseline: str = ""
 
     def __str__(self) -> str:
         against = f"against {self.reference}" if self.reference else "on held-out images: rms is a lower bound"
+        against += f", implied the error if {self.baseline} is right" if self.baseline else ""
         shown = [name for name in self.table[0] if any(row[name] is not None for row in self.table)]
         lines: list[dict[str, str | float]] = [{name: _short(row[name]) for name in shown} for row in self.table]
         return f"Error of the score of {self.prior} {against}, n = {self.n}\n\n{report.markdown(lines)}\n{self.verdict}"
@@ -125,7 +142,9 @@ def audit(
     With a reference: e = (D - D_reference) / sigma^2, measured. Without one: bounds from the held-out loss (see
     `Audit`), of which the lower one is what the best combination of the denoised image, the noisy image, a constant and
     the denoised images of the baselines improves the loss by, its coefficients found on one half of the images and used
-    on the other. A better baseline so raises the lower bound towards the error; none can raise it above.
+    on the other. A better baseline so raises the lower bound towards the error; none can raise it above. The excess of
+    the loss over that of the best baseline is the error itself where that is the right prior; without any, it is taken
+    over 0, the upper bound.
 
     prior: any; of a MaximumEntropy prior the denoiser is audited, which is that of the prior inside. reference: the
     exact prior of the images' law. images: (N, *image_shape) floating point, of which n are chosen (all if N <= n);
@@ -157,11 +176,16 @@ def audit(
             parts.append(_measure(prior, others, reference is not None, chunk, noise, sigma))
         measured.append([torch.cat(column) for column in zip(*parts, strict=True)])
     draws = _bootstrap(len(clean), whole("resamples", resamples, 100), _generator(seed, 2))
-    table, fit, verdict = (_bounds if reference is None else _exact)(sigmas, measured, draws)
+    baseline_names = " or ".join(dict.fromkeys(type(other).__name__ for other in baselines))
+    if reference is None:
+        table, fit, verdict = _bounds(sigmas, measured, draws, baseline_names)
+    else:
+        table, fit, verdict = _exact(sigmas, measured, draws)
     return Audit(
         table=tuple(table),
         **fit,
         verdict=verdict,
+        baseline=baseline_names,
         alpha=float(alpha),
         prior=type(prior).__name__,
         reference=None if reference is None else type(reference).__name__,
@@ -176,7 +200,8 @@ def _measure(
     """Everything about some points that is needed later, one number or small matrix for each, in float64.
 
     With a reference: |e|^2 and |s_reference|^2. Without: |r|^2 of the residual r = x0 - D, |D - x|^2, the products
-    F.T F and F.T r of the corrections F = (D - x, x, 1, D_baseline - D, ...), and the losses of the baselines.
+    F.T F and F.T r of the corrections F = (D - x, x, 1, D_baseline - D, ...), and of the baselines their losses and
+    |D_baseline - x|^2.
     """
     x = clean + noise
     displacement, *rest = (_displacement(p, x, sigma) for p in (prior, *others))
@@ -189,9 +214,12 @@ def _measure(
     residual = -noise - displacement
     differences = [other - displacement for other in rest]
     features = torch.stack([displacement, x.double().flatten(1), torch.ones_like(noise), *differences], dim=2)
-    losses = torch.stack([(noise + other).square().sum(1) for other in rest], dim=1) if rest else noise[:, :0]
+    losses, scores = noise[:, :0], noise[:, :0]
+    if rest:
+        losses = torch.stack([(noise + other).square().sum(1) for other in rest], dim=1)
+        scores = torch.stack([other.square().sum(1) for other in rest], dim=1)
     products = (features.mT @ features, (features.mT @ residual[..., None])[..., 0])
-    return residual.square().sum(1), squares, *products, losses
+    return residual.square().sum(1), squares, *products, losses, scores
 
 
 def _displacement(prior: Prior, x: Tensor, sigma: float) -> Tensor:
@@ -222,28 +250,47 @@ def _exact(
     replicates = torch.stack(errors, dim=1)
     fit = _power_law(sigmas, _column(table, "rms"), replicates)
     decay = _power_law(sigmas, _column(table, "relative"), replicates / torch.stack(sizes, dim=1))
-    return table, fit, _verdict(fit, decay, table)
+    return table, fit | {"fitted": "rms"}, _verdict(fit, decay, table)
 
 
 def _bounds(
-    sigmas: Sequence[float], measured: Sequence[Sequence[Tensor]], draws: Tensor
+    sigmas: Sequence[float], measured: Sequence[Sequence[Tensor]], draws: Tensor, baseline: str
 ) -> tuple[list[Row], dict[str, Any], str]:
-    """Rows, the power law of the upper bounds and the verdict, without a reference."""
-    table, replicates = [], []
-    for sigma, (loss, squares, gram, cross, losses) in zip(sigmas, measured, strict=True):
+    """Rows, the power law of the excess or of the upper bounds, and the verdict, without a reference.
+
+    baseline: names, "" without one.
+    """
+    table, bounds, implied, scores = [], [], [], []
+    for sigma, (loss, squares, gram, cross, losses, others) in zip(sigmas, measured, strict=True):
         gain = _improvement(gram, cross)
         rms = gain.mean().clamp_min(0).sqrt().item() / sigma**2
         low, high = _interval((draws @ gain).clamp_min(0).sqrt() / sigma**2)
-        replicates.append((draws @ loss).sqrt() / sigma**2)
         row = _row(sigma=sigma, rms=rms, low=low, high=high)
         if size := squares.mean().sqrt().item() / sigma**2:
             row["relative"] = rms / size
         row |= {"at_most": loss.mean().sqrt().item() / sigma**2, "loss": loss.mean().item()}
-        if losses.shape[1]:
-            row["excess"] = (loss.mean() - losses.mean(0).min()).item()
+        bounds.append((draws @ loss).sqrt() / sigma**2)
+        row |= _ends("at_most", bounds[-1])
+        if baseline:
+            # Pair by pair. The best one is found again in every resample, so that the choice is part of the interval.
+            differences = loss[:, None] - losses
+            best = int(differences.mean(0).argmax())
+            excess, resampled = differences[:, best].mean().item(), (draws @ differences).amax(1)
+            scores.append(others[:, best].mean().sqrt() / sigma**2)
+            implied.append(resampled.clamp_min(0).sqrt() / sigma**2)
+            row |= {"excess": excess, "implied": max(excess, 0.0) ** 0.5 / sigma**2}
+            row |= _ends("excess", resampled) | _ends("implied", implied[-1])
         table.append(row)
-    fit = _power_law(sigmas, _column(table, "at_most"), torch.stack(replicates, dim=1))
-    return table, fit, _verdict_from_bounds(fit, table)
+    if not baseline or bool((_column(table, "excess_low") <= 0).any()):
+        fit = _power_law(sigmas, _column(table, "at_most"), torch.stack(bounds, dim=1))
+        return table, fit | {"fitted": "at_most"}, _verdict_from_bounds(fit, table, baseline)
+    fit = _power_law(sigmas, _column(table, "implied"), torch.stack(implied, dim=1))
+    relative = _column(table, "implied") / torch.stack(scores)
+    decay = _power_law(sigmas, relative, torch.stack(implied, dim=1) / torch.stack(scores))
+    verdict = _verdict_from_excess(
+        fit, decay | {"relative": relative[sigmas.index(min(sigmas))].item()}, table, baseline
+    )
+    return table, fit | {"fitted": "implied"}, verdict
 
 
 def _improvement(gram: Tensor, cross: Tensor) -> Tensor:
@@ -266,7 +313,8 @@ def _power_law(sigmas: Sequence[float], values: Tensor, replicates: Tensor) -> d
         return dict.fromkeys(("c", "c_interval", "beta", "beta_interval", "misfit"))
     # A resample of images without any error has a rate as extreme as numbers allow, which widens the interval.
     logs = torch.cat([values[None], replicates]).clamp_min(torch.finfo(values.dtype).tiny).log()
-    weights = 1 / logs[1:].var(0).clamp_min(LEAST_STD**2)
+    # Variances of the logarithms by those of the values, which a resample without error leaves finite.
+    weights = 1 / (replicates.var(0) / values**2).clamp_min(LEAST_STD**2)
     weights = weights / weights.sum()
     x = torch.tensor(sigmas, dtype=torch.float64).log()
     centre, means = weights @ x, logs @ weights
@@ -286,28 +334,42 @@ def _verdict(fit: dict[str, Any], decay: dict[str, Any], table: Sequence[Row]) -
     """What a measured error means for the two kinds of prior. decay: the power law of the relative error."""
     if fit["beta"] is None:
         return "At some level the score has no error at all, so there is no power law to compare with the theory."
+    sigma, relative = min(_rows(table, "sigma", "relative"))
+    vanishes = decay["beta_interval"][0] > LEAST_DECAY
+    return f"The rms error of the score follows {_law(fit)}: {_meaning(fit, vanishes, sigma, relative)} ({SOURCE})."
+
+
+def _meaning(fit: dict[str, Any], vanishes: bool, sigma: float, relative: float) -> str:
+    """Of a rate. vanishes: whether the error does beside the score, of which it is `relative` at the least sigma."""
     low, high = fit["beta_interval"]
-    sigma, relative = min((row["sigma"], row["relative"]) for row in table)
     if low > 0:
-        meaning = "above 0, which a generic prior tolerates, and a maximum-entropy prior too"
-    elif high <= -2:
-        meaning = "not above -2, which neither a generic nor a maximum-entropy prior tolerates"
-    elif low <= -2:
-        meaning = "these levels do not tell whether that is above -2, which even a maximum-entropy prior needs"
-    else:
-        generic = "not above 0" if high <= 0 else "not shown to be above 0"
-        meaning = f"{generic}, which a generic prior needs, but above -2, which a maximum-entropy prior tolerates"
-        if decay["beta_interval"][0] > LEAST_DECAY:
-            meaning += f" with alpha above {-fit['beta']:.2g}" if fit["beta"] < 0 else ""
-        else:
-            meaning += (
-                " if the same is true farther away: here the error does not vanish beside the score itself, of which "
-                f"it is {relative:.2g} at sigma = {sigma:g}"
-            )
-    return f"The rms error of the score follows {_law(fit)}: {meaning} ({SOURCE})."
+        return "above 0, which a generic prior tolerates, and a maximum-entropy prior too"
+    if high <= -2:
+        return "not above -2, which neither a generic nor a maximum-entropy prior tolerates"
+    if low <= -2:
+        return "these levels do not tell whether that is above -2, which even a maximum-entropy prior needs"
+    generic = "not above 0" if high <= 0 else "not shown to be above 0"
+    meaning = f"{generic}, which a generic prior needs, but above -2, which a maximum-entropy prior tolerates"
+    if vanishes:
+        return meaning + (f" with alpha above {-fit['beta']:.2g}" if fit["beta"] < 0 else "")
+    return meaning + (
+        " if the same is true farther away: here the error does not vanish beside the score itself, of which "
+        f"it is {relative:.2g} at sigma = {sigma:g}"
+    )
 
 
-def _verdict_from_bounds(fit: dict[str, Any], table: Sequence[Row]) -> str:
+def _verdict_from_excess(fit: dict[str, Any], decay: dict[str, Any], table: Sequence[Row], baseline: str) -> str:
+    """What an excess at every level means, if the baseline is the right prior. decay: of implied over its score."""
+    sigma, implied, at_most = min(_rows(table, "sigma", "implied", "at_most"))
+    vanishes = decay["beta_interval"][0] > LEAST_DECAY
+    return (
+        f"If the baseline, {baseline}, is the right prior, the rms error of the score follows {_law(fit)}: "
+        f"{_meaning(fit, vanishes, sigma, decay['relative'])}; if it is not, the error is larger, at sigma = "
+        f"{sigma:g} between {implied:.3g} and {at_most:.3g} ({SOURCE})."
+    )
+
+
+def _verdict_from_bounds(fit: dict[str, Any], table: Sequence[Row], baseline: str) -> str:
     """What bounds of an error mean for the two kinds of prior."""
     if fit["beta"] is None:
         return "At some level the loss is zero, so there is no power law to compare with the theory."
@@ -318,8 +380,26 @@ def _verdict_from_bounds(fit: dict[str, Any], table: Sequence[Row]) -> str:
     return (
         f"The rms error of the score is at most {_law(fit)}: {limit}, the limit of a maximum-entropy prior, while "
         "images alone tell neither whether it vanishes beside the score nor whether beta is above 0, which a generic "
-        f"prior needs; {demonstrated} ({SOURCE})."
+        f"prior needs; {demonstrated}{_beside(table, baseline)} ({SOURCE})."
     )
+
+
+def _beside(table: Sequence[Row], baseline: str) -> str:
+    """At which levels the loss is not above that of the baseline; nothing without one."""
+    if not baseline:
+        return ""
+    ends = _rows(table, "sigma", "excess_low", "excess_high")
+    better = [f"{sigma:g}" for sigma, _, high in ends if high < 0]
+    alike = [f"{sigma:g}" for sigma, low, high in ends if low <= 0 <= high]
+    told = (
+        f"; the loss cannot be told from that of the baseline, {baseline}, at sigma = {', '.join(alike)}"
+        if alike
+        else ""
+    )
+    if better:
+        right = f"{baseline}, which so is not the right prior"
+        told += f"; the loss is below that of the baseline, {right}, at sigma = {', '.join(better)}"
+    return told
 
 
 def _law(fit: dict[str, Any]) -> str:
@@ -331,9 +411,23 @@ def _column(table: Sequence[Row], name: str) -> Tensor:
     return torch.tensor([row[name] for row in table], dtype=torch.float64)
 
 
+def _rows(table: Sequence[Row], *names: str) -> list[list[float]]:
+    """Columns that have a number in every row, row by row."""
+    return torch.stack([_column(table, name) for name in names], dim=1).tolist()
+
+
 def _row(**values: float) -> Row:
-    names = ("sigma", "rms", "low", "high", "sup", "relative", "at_most", "loss", "excess")
-    return {name: values.get(name) for name in names}
+    names = ("sigma", "rms", "low", "high", "sup", "relative", *_with_ends("at_most"), "loss")
+    return {name: values.get(name) for name in (*names, *_with_ends("excess"), *_with_ends("implied"))}
+
+
+def _with_ends(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _ends(name: str, replicates: Tensor) -> Row:
+    """The interval of a column."""
+    return dict(zip(_with_ends(name)[1:], _interval(replicates), strict=True))
 
 
 def _short(value: float | None) -> str:

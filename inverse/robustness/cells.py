@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import deepinv
 import torch
@@ -38,6 +40,8 @@ METRICS = (
     "coverage",
 )
 Row = dict[str, Any]
+# What was tuned does not depend on the seed of a group, so that groups which differ in it alone share it.
+_TUNED: WeakKeyDictionary[Grid, dict[Group, list[Sampler]]] = WeakKeyDictionary()
 
 
 def compute(grid: Grid, group: Group) -> list[Row]:
@@ -67,22 +71,23 @@ def lost(grid: Grid, group: Group) -> list[Row]:
 def _samplers(grid: Grid, group: Group) -> tuple[Sampler, list[Sampler]]:
     """The sampler of the run without error, and that of each amplitude: the same one, unless it is tuned for each."""
     given = grid.samplers[group.sampler]
-    if not isinstance(given, Tuned):
-        sampler = at_level(given, group.sigma)
-        return sampler, [sampler] * len(grid.amplitudes)
+    chosen = _tuned(grid, group, given) if isinstance(given, Tuned) else [given]
+    clean, *each = [at_level(sampler, group.sigma) for sampler in chosen]
+    return clean, each or [clean] * len(grid.amplitudes)
 
-    def tuned(amplitude: float) -> Sampler:
-        chosen = given.choose(
+
+def _tuned(grid: Grid, group: Group, given: Tuned) -> list[Sampler]:
+    """What is chosen without error and, where it is tuned for each, for every amplitude."""
+    known, place = _TUNED.setdefault(grid, {}), dataclasses.replace(group, seed=0)
+    if place not in known:
+        known[place] = given.choose(
             lambda sampler: at_level(sampler, group.sigma),
             lambda seed: grid.problem(group, seed),
             grid.errors[group.error],
-            amplitude,
+            [0.0, *grid.amplitudes] if given.each_error else [0.0],
             grid.n,
         )
-        return at_level(chosen, group.sigma)
-
-    clean = tuned(0.0)
-    return clean, [tuned(a) for a in grid.amplitudes] if given.each_error else [clean] * len(grid.amplitudes)
+    return known[place]
 
 
 def _runs(
@@ -90,14 +95,14 @@ def _runs(
 ) -> tuple[Tensor, list[Tensor | Exception]]:
     """Samples (n, B, *image_shape) without error, and for each amplitude."""
     error, n, seed = grid.errors[group.error], grid.n, group.seed
-    together = [a for a, sampler in zip(grid.amplitudes, samplers, strict=True) if sampler == clean]
-    reference, *found = coupled.run(clean, posterior, error, [0.0, *together], n, seed)
+    runs: dict[float, Tensor | Exception] = {}
+    for sampler in dict.fromkeys([clean, *samplers]):  # each once, that of the run without error first
+        together = [a for a, chosen in zip(grid.amplitudes, samplers, strict=True) if chosen == sampler]
+        together = [0.0, *together] if sampler == clean else together
+        runs.update(zip(together, coupled.run(sampler, posterior, error, together, n, seed), strict=True))
+    reference = runs[0.0]
     if isinstance(reference, Exception):
         raise reference
-    runs = dict(zip(together, found, strict=True))
-    for amplitude, sampler in zip(grid.amplitudes, samplers, strict=True):
-        if amplitude not in runs:
-            runs[amplitude] = coupled.run(sampler, posterior, error, [amplitude], n, seed)[0]
     return reference, [runs[amplitude] for amplitude in grid.amplitudes]
 
 

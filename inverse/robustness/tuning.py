@@ -60,21 +60,20 @@ class Tuned:
         at_level: Callable[[Sampler], Sampler],
         problem: Callable[[int], tuple[Posterior, Tensor | None]],
         error: PriorError,
-        amplitude: float,
+        amplitudes: Sequence[float],
         n: int,
-    ) -> Sampler:
-        """The best of the trials for an error of this amplitude. problem: seed -> posterior without error, truth."""
+    ) -> list[Sampler]:
+        """The best of the trials for each amplitude of an error. problem: seed -> posterior without error, truth."""
+        trials, losses = self.trials(), []
         cases = [(*problem(seed), seed) for seed in self.seeds]
         references = [_reference(posterior, truth, n) for posterior, truth, _ in cases]
-
-        def loss(sampler: Sampler) -> float:
-            total = 0.0
+        for sampler in trials:
+            totals = [0.0] * len(amplitudes)
             for (posterior, truth, seed), reference in zip(cases, references, strict=True):
-                x = coupled.run(at_level(sampler), posterior, error, [amplitude], n, seed)[0]
-                total += math.inf if isinstance(x, Exception) else _loss(x, reference, truth)
-            return total
-
-        return min(self.trials(), key=loss)
+                runs = coupled.run(at_level(sampler), posterior, error, amplitudes, n, seed)
+                totals = [total + _loss(x, reference, truth) for total, x in zip(totals, runs, strict=True)]
+            losses.append(totals)
+        return [trials[column.index(min(column))] for column in zip(*losses, strict=True)]
 
 
 def _reference(posterior: Posterior, truth: Tensor | None, n: int) -> Tensor | None:
@@ -87,7 +86,9 @@ def _reference(posterior: Posterior, truth: Tensor | None, n: int) -> Tensor | N
         return None
 
 
-def _loss(x: Tensor, reference: Tensor | None, truth: Tensor | None) -> float:
+def _loss(x: Tensor | Exception, reference: Tensor | None, truth: Tensor | None) -> float:
+    if isinstance(x, Exception):
+        return math.inf
     if reference is not None:
         return distances.moved(x, reference.to(x))["distance"]
     return -float(metrics.psnr(x.mean(0), torch.as_tensor(truth)).mean())

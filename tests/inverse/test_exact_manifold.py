@@ -76,6 +76,38 @@ def test_draws_on_a_circle_have_the_posterior_distribution_function(noise):
     assert float((exact - empirical).abs().max()) < bound + 1 / len(angle)
 
 
+@pytest.mark.parametrize("n", [4, 5])
+def test_one_coordinate_of_a_sphere_against_one_integral(n):
+    """y = <e, x> + noise and a density about e leave the law (1 - c^2)^{n/2-1} exp(kappa c - (y - c)^2 / 2 s^2) of
+    c = <e, x>; 20,000 draws, whose bound is exceeded with probability 1e-6."""
+    kappa, noise, y = 2.0, 0.8, 0.3
+    direction = torch.eye(n + 1)[1]
+    physics = operators.create("matrix", (n + 1,), matrix=direction[None], noise=noise)
+    prior = Manifold(Sphere(n), VonMisesFisher(direction, kappa))
+    exact = ManifoldPosterior(prior, physics, torch.tensor([[y]]), nodes=8)
+    grid = torch.linspace(-1, 1, 200_001, dtype=DOUBLE)
+    mass = (1 - grid**2) ** (n / 2 - 1) * (kappa * grid - (y - grid) ** 2 / (2 * noise**2)).exp()
+    mass = mass / mass.sum()
+    mean = float(mass @ grid)
+    std = math.sqrt(float(mass @ (grid - mean) ** 2))
+    assert float(exact.mean()[0, 1]) == pytest.approx(mean, abs=1e-5)
+    assert float(exact.std()[0, 1]) == pytest.approx(std, abs=1e-5)
+    assert float(exact.mean()[0].norm()) == pytest.approx(mean, abs=1e-5)
+    draws = exact.sample(20_000, seed=1)[:, 0, 1].double().sort().values
+    distribution = mass.cumsum(0)[torch.searchsorted(grid, draws).clamp(max=len(grid) - 1)]
+    empirical = torch.arange(1, len(draws) + 1, dtype=DOUBLE) / len(draws)
+    bound = math.sqrt(math.log(2 / 1e-6) / 2 / len(draws))
+    assert float((distribution - empirical).abs().max()) < bound + 1 / len(draws)
+
+
+def test_flat_likelihood_leaves_the_prior():
+    """The mean resultant length of a von Mises-Fisher law on S^4, I_{5/2} / I_{3/2} of kappa (Mardia and Jupp 2000)."""
+    density = VonMisesFisher([1.0, 2.0, -1.0, 0.5, 1.5], 3.0)
+    exact = ManifoldPosterior(Manifold(Sphere(4), density), identity(5, 1e6), torch.zeros(1, 5))
+    expected = float(ive(2.5, 3.0) / ive(1.5, 3.0)) * density.direction
+    torch.testing.assert_close(exact.mean()[0].double(), expected, rtol=0, atol=1e-6)
+
+
 def test_any_likelihood():
     """Poisson counts of a circle around (2, 2), against a sum over 100,000 angles."""
     circle = Embedded(Circle(), 2, seed=0, center=2.0)
@@ -126,7 +158,9 @@ def test_wrapped_priors():
 def test_refusals_name_the_argument(monkeypatch):
     monkeypatch.setattr("inverse.exact_manifold.MAX_WEIGHTS", 2**16)
     y = torch.zeros(1, 5)
-    with pytest.raises(ValueError, match="prior must be on a manifold with a chart of at most 3 .* Sphere"):
+    with pytest.raises(ValueError, match="prior must be on a manifold with a chart of at most 5 .* Sphere"):
+        ManifoldPosterior(Manifold(Sphere(6)), identity(7, 0.1), torch.zeros(1, 7))
+    with pytest.raises(ValueError, match="physics must leave a posterior wider than the cells of 65536 .* 12 nodes"):
         ManifoldPosterior(Manifold(Sphere(4)), identity(5, 0.1), y)
     mixture = GaussianMixture(torch.zeros(1, 5), torch.ones(1))
     with pytest.raises(TypeError, match="prior must be a Manifold, .* got GaussianMixture"):

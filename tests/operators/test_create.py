@@ -29,6 +29,7 @@ LINEAR = [
     ("compressed-sensing", WIDE, {"ratio": 1.0}),
     *[("super-resolution", shape, {}) for shape in (COLOUR, (1, 10, 18), (2, 14, 9 * 2))],
     ("super-resolution", (1, 18, 15), {"factor": 3, "filter": "bilinear"}),
+    ("super-resolution", WIDE, {"factor": 1}),
     *[("fourier", shape, {}) for shape in (COLOUR, WIDE, TALL, SQUARE)],
     ("fourier", WIDE, {"mask": np.triu(np.ones((10, 17)))}),
     *[("tomography", shape, {"angles": 9}) for shape in (COLOUR, SQUARE)],
@@ -38,7 +39,7 @@ LINEAR = [
     ("matrix", VECTOR, {"matrix": torch.arange(220.0).reshape(20, 11).cos()}),
 ]
 NONLINEAR = [("phase-retrieval", WIDE, {}), ("phase-retrieval", COLOUR, {"ratio": 1.3}), ("saturation", VECTOR, {})]
-WITHOUT_SVD = {"super-resolution", "tomography"}
+WITHOUT_SVD = {"tomography"}
 
 
 def _name(case: object) -> str:

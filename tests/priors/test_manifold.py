@@ -18,6 +18,7 @@ from priors.manifolds import (
     Sphere,
     Torus,
     VonMisesFisher,
+    VonMisesFisherMixture,
 )
 
 DOUBLE = torch.float64
@@ -43,6 +44,13 @@ PRIORS = {
     "2-sphere, von Mises-Fisher": Manifold(Sphere(2, 0.7), VMF3),
     "2-sphere, general": Manifold(Sphere(2, 0.7), ripple),
     "3-sphere, uniform": Manifold(Sphere(3)),
+    "3-sphere, general": Manifold(Sphere(3, 0.7), ripple, nodes=24),
+    "3-sphere, mixture": Manifold(
+        Sphere(3), VonMisesFisherMixture([[1.0, 0.0, 0.0, 1.0], [0.0, -1.0, 1.0, 0.0]], [3.0, 1.0], [1.0, 2.0])
+    ),
+    "circle and 2-sphere, joint": Manifold(
+        Product(Circle(), Sphere(2, 0.7)), lambda p: p[..., 0] * p[..., 3], nodes=20
+    ),
     "torus, uniform": Manifold(Torus(2.0, 0.5)),
     "torus, general": Manifold(Torus(2.0, 0.5), ripple),
     "product, factorised": Manifold(Product(Circle(), Ellipse(1.0, 0.5)), Factorised(VMF2, ripple)),
@@ -109,6 +117,66 @@ def test_quadrature_agrees_with_closed_forms_down_to_small_noise(closed, general
     found, expected = general.displacement(x, sigma), closed.displacement(x, sigma)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(general.log_prob(x, sigma), closed.log_prob(x, sigma), rtol=1e-12, atol=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [2.0, 0.5, 0.1, 0.02, 1e-3])
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_any_density_on_a_sphere_agrees_with_the_closed_form(n, sigma):
+    """On, about, inside and outside the sphere and near its centre, where the Gaussian factor is wide at any sigma."""
+    density = VonMisesFisher([1.0, -2.0, 0.5, 1.0, -1.0, 2.0][: n + 1], 1.0 if n == 5 else 3.0)
+    closed = Manifold(Sphere(n, 1.3), density)
+    general = Manifold(Sphere(n, 1.3), as_general(density), nodes={2: 32, 3: 24, 4: 18, 5: 11}[n])
+    on = closed.sample(2, 1, dtype=DOUBLE)
+    x = torch.cat([on, noisy(closed, 2, sigma), 0.5 * on, 1.5 * on, 1e-6 * on[:1], sigma**2 * on[1:]])
+    found, expected = general.displacement(x, sigma), closed.displacement(x, sigma)
+    error = (found - expected).norm(dim=1) / expected.norm(dim=1)
+    # On the sphere D - x is of order sigma^2, of points that carry 1e-16 of rounding each.
+    assert float(error.max()) < 1e-8
+    torch.testing.assert_close(general.log_prob(x, sigma), closed.log_prob(x, sigma), rtol=1e-12, atol=1e-9)
+    if n < 5:
+        assert check_score(general, x, sigma, reference="autograd") < 1e-9
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.05, 1e-3])
+@pytest.mark.parametrize("factors", [(Circle(), Sphere(2, 0.7)), (Sphere(2), Sphere(2, 0.7))], ids=repr)
+def test_joint_density_on_a_product_agrees_with_its_factors(factors, sigma):
+    parts = [VonMisesFisher([1.0, -2.0, 0.5][: m.image_shape[0]], 1.5) for m in factors]
+    product = Product(*factors)
+    closed = Manifold(product, Factorised(*parts))
+    general = Manifold(product, lambda p: sum(f(q) for f, q in zip(parts, product.split(p), strict=True)), nodes=14)
+    x = torch.cat([noisy(closed, 3, sigma), noisy(closed, 3, 1.0)])
+    found, expected = general.displacement(x, sigma), closed.displacement(x, sigma)
+    assert float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max()) < 1e-9
+    torch.testing.assert_close(general.log_prob(x, sigma), closed.log_prob(x, sigma), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "nodes"), [(3, None), (4, 12), (5, 8)])
+def test_draws_of_any_density_on_a_sphere_have_its_distribution_function(n, nodes):
+    """Kolmogorov-Smirnov distance of <mu, u>, law (1 - c^2)^{n/2-1} exp(kappa c), exceeded with probability 1e-6."""
+    density = VonMisesFisher([1.0, -2.0, 0.5, 1.0, -1.0, 2.0][: n + 1], 2.0)
+    draws = Manifold(Sphere(n), as_general(density), nodes=nodes).sample(20_000, 1, dtype=DOUBLE)
+    cosine = (draws @ density.direction).sort().values
+    grid = torch.linspace(-1, 1, 200_001, dtype=DOUBLE)
+    mass = (1 - grid**2) ** (n / 2 - 1) * (2.0 * grid).exp()
+    exact = (mass.cumsum(0) / mass.sum())[torch.searchsorted(grid, cosine).clamp(max=len(grid) - 1)]
+    empirical = torch.arange(1, len(cosine) + 1, dtype=DOUBLE) / len(cosine)
+    bound = math.sqrt(math.log(2 / 1e-6) / 2 / len(cosine))
+    assert float((exact - empirical).abs().max()) < bound + 1 / len(cosine)
+
+
+def test_mixture_in_forty_dimensions_smooths_part_by_part():
+    parts = [VonMisesFisher(torch.eye(40)[k], kappa) for k, kappa in enumerate((20.0, 60.0))]
+    prior = Manifold(Sphere(39), VonMisesFisherMixture(torch.eye(40)[:2], [20.0, 60.0], [1.0, 3.0]))
+    sigma = 0.3
+    x = noisy(prior, 10, sigma)
+    alone = torch.stack([Manifold(Sphere(39), part).log_prob(x, sigma) for part in parts])
+    expected = (alone + torch.tensor([[0.25], [0.75]], dtype=DOUBLE).log()).logsumexp(0)
+    torch.testing.assert_close(prior.log_prob(x, sigma), expected, rtol=1e-13, atol=0)
+    assert check_score(prior, x, sigma, reference="autograd") < 1e-9
+    # Means of the two coordinates, w_k A_40(kappa_k), within 5 standard errors of 20,000 draws.
+    draws = prior.sample(20_000, 1, dtype=DOUBLE)[:, :2]
+    mean = torch.tensor([w * ive(20, t) / ive(19, t) for w, t in ((0.25, 20.0), (0.75, 60.0))], dtype=DOUBLE)
+    assert bool(((draws.mean(0) - mean).abs() < 5 * draws.std(0) / math.sqrt(20_000)).all())
 
 
 def test_center_of_a_circle_sees_the_whole_circle_equally():
@@ -296,7 +364,16 @@ def test_radius_is_the_root_mean_square_distance_from_the_mean():
         (lambda: Manifold("circle"), TypeError, "manifold must be one of priors.manifolds, got str"),
         (lambda: Manifold(Circle(), 3), TypeError, "log_density must be None or callable on points, got int"),
         (lambda: Manifold(Circle(), VMF3), ValueError, "direction must have 2 entries"),
-        (lambda: Manifold(Sphere(3), ripple), ValueError, "log_density on Sphere.* must be None, VonMisesFisher"),
+        (
+            lambda: Manifold(Sphere(6), ripple),
+            ValueError,
+            "log_density on Sphere.* None, VonMisesFisher, VonMisesFisherM",
+        ),
+        (
+            lambda: Manifold(Product(Circle(), Circle(), Sphere(3)), ripple),
+            ValueError,
+            "log_density on Product.* products of two spheres or circles of at most 5",
+        ),
         (lambda: Manifold(Circle(), Factorised(VMF2)), ValueError, "log_density may be Factorised on a Product alone"),
         (lambda: Manifold(Circle(), lambda p: p), ValueError, r"log_density must map points \(\.\.\., 2\)"),
         (lambda: Manifold(Circle(), ripple, nodes=0), ValueError, "nodes must be a positive integer, got 0"),

@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 
-from priors.manifolds import Circle, Ellipse, Embedded, InCoordinates, Product, Sphere, Torus, VonMisesFisher
+from priors.manifolds import (
+    Circle,
+    Ellipse,
+    Embedded,
+    InCoordinates,
+    Product,
+    Sphere,
+    Submanifold,
+    Torus,
+    VonMisesFisher,
+    VonMisesFisherMixture,
+)
 
 MANIFOLDS = [
     Circle(1.3),
@@ -13,12 +24,19 @@ MANIFOLDS = [
     Ellipse(1.0, 2.0),
     Sphere(2, 0.7),
     Sphere(3, 2.0),
+    Sphere(4, 1.3),
+    Sphere(5, 0.7),
+    Sphere(6),
     Torus(2.0, 0.5),
     Product(Circle(), Circle(0.4)),
     Product(Sphere(2), Circle()),
     Embedded(Torus(2.0, 0.5), (1, 3, 4), seed=3, center=0.5),
 ]
 CHARTED = pytest.mark.parametrize("manifold", MANIFOLDS, ids=repr)
+
+
+class WithoutChart(Submanifold):
+    dim, image_shape = 2, (3,)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -66,7 +84,7 @@ def test_volume_element_is_the_gram_determinant_and_integrates_to_the_volume(man
         u = torch.full((manifold.dim,), value, dtype=torch.float64)
         basis = tangents(manifold, u).flatten(1)
         assert float(manifold.log_element(u)) == pytest.approx(0.5 * float(torch.logdet(basis @ basis.T)), abs=1e-12)
-    _, weights = manifold.quadrature(32 if manifold.dim == 3 else 128)
+    _, weights = manifold.quadrature({1: 128, 2: 128, 3: 32}.get(manifold.dim, 7))
     assert float(weights.sum()) == pytest.approx(manifold.volume, rel=1e-12)
 
 
@@ -88,7 +106,7 @@ def test_speeds_bound_the_chart(manifold):
 def test_uniform_draws_agree_with_quadrature(manifold):
     """Means of two functions within 5 standard errors: a false alarm has probability below 1e-5 over all of them."""
     draws = manifold.sample(20_000, seed=5).flatten(1)
-    nodes, weights = manifold.quadrature(24 if manifold.dim == 3 else 64)
+    nodes, weights = manifold.quadrature({1: 64, 2: 64, 3: 24}.get(manifold.dim, 7))
     nodes, weights = nodes.flatten(1), weights / weights.sum()
     direction = normal(draws.shape[1], seed=9)
     for f in (lambda m: m @ direction, lambda m: (m @ direction) ** 2):
@@ -100,6 +118,28 @@ def test_spheres_have_their_known_volumes():
     known = {1: 2 * math.pi, 2: 4 * math.pi, 3: 2 * math.pi**2, 5: math.pi**3}
     for n, volume in known.items():
         assert Sphere(n, 2.0).volume == pytest.approx(volume * 2**n, rel=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6])
+def test_quadrature_on_spheres_is_exact_for_polynomials(n):
+    """E[x_i^2 x_j^2] = r^4 (1 + 2 [i = j]) / ((n + 1) (n + 3)), and odd moments are 0."""
+    points, weights = Sphere(n, 1.3).quadrature(7)
+    weights = weights / weights.sum()
+    squares = points.square()
+    expected = 1.3**4 / ((n + 1) * (n + 3)) * (torch.ones(n + 1, n + 1) + 2 * torch.eye(n + 1)).double()
+    torch.testing.assert_close(squares.T @ (weights[:, None] * squares), expected, rtol=1e-12, atol=0)
+    odd = squares.T @ (weights[:, None] * points)
+    torch.testing.assert_close(odd, torch.zeros_like(odd), rtol=0, atol=1e-13)
+
+
+def test_mixture_of_von_mises_fisher_densities_is_normalised():
+    """With respect to the uniform law; heights of 40 nodes leave nothing of exp(10 h)."""
+    mixture = VonMisesFisherMixture([[0.0, 0.0, 2.0], [1.0, 1.0, 0.0]], [10.0, 0.0], [3.0, 1.0])
+    nodes, weights = Sphere(2, 1.7).quadrature(40)
+    assert float(weights @ mixture(nodes).exp() / weights.sum()) == pytest.approx(1, rel=1e-12)
+    # E <p, e_3> = (3/4) A_3(10), A_3(t) = coth t - 1/t
+    mean = float((weights * mixture(nodes).exp()) @ nodes[:, 2] / weights.sum()) / 1.7
+    assert mean == pytest.approx(0.75 * (1 / math.tanh(10) - 0.1), rel=1e-12)
 
 
 def test_embedding_is_isometric():
@@ -135,10 +175,17 @@ def test_density_in_coordinates_is_divided_by_the_element():
         (lambda: Embedded(Sphere(2), 2), "image_shape must hold at least 3 entries"),
         (lambda: VonMisesFisher([0.0, 0.0], 1.0), "direction must be a finite vector that is not zero"),
         (lambda: VonMisesFisher([1.0, 0.0], -1.0), "kappa must be finite and at least 0, got -1"),
-        (lambda: Sphere(7).quadrature(8), "quadrature needs a manifold with a chart"),
+        (lambda: WithoutChart().quadrature(8), "quadrature needs a manifold with a chart"),
+        (lambda: VonMisesFisherMixture([1.0, 0.0], 1.0), r"directions must have shape \(K, d\) with K at least 1"),
+        (
+            lambda: VonMisesFisherMixture([[1.0, 0.0]], [1.0, 2.0]),
+            "kappas must hold one number for each of 1 directions",
+        ),
+        (lambda: VonMisesFisherMixture([[1.0, 0.0]], 1.0, [-1.0]), "weights must be finite and at least 0, not all 0"),
+        (lambda: VonMisesFisherMixture([[1.0, 0.0]], -1.0), "kappa must be finite and at least 0, got -1"),
         (lambda: Circle().quadrature([3, 4]), "counts must be one positive number or 1 of them"),
         (lambda: Circle().sample(0), "n must be at least 1, got 0"),
-        (lambda: InCoordinates(Sphere(7), lambda u: u[..., 0]), "manifold must have a chart"),
+        (lambda: InCoordinates(WithoutChart(), lambda u: u[..., 0]), "manifold must have a chart"),
     ],
 )
 def test_refusals_name_the_argument(make, message):

@@ -109,7 +109,72 @@ def test_a_right_prior_is_shown_to_have_no_error():
     found = audit(gaussian(), images=gaussian().sample(400, seed=1), sigmas=LEVELS, n=400, baseline=gaussian(WRONG))
     # Each is above 0 by chance in at most 2.5% of all seeds.
     assert all(row["low"] == 0 and row["excess"] < 0 for row in found.table)
+    assert all(row["implied"] == row["implied_low"] == 0 for row in found.table)
     assert "no error is demonstrated at any level" in found.verdict
+
+
+def test_size_and_rate_of_a_known_error_from_the_excess_over_the_right_prior():
+    c, beta = 3.0, -0.4
+    prior, images = Perturbed(gaussian(), growing(c, beta)), gaussian().sample(1000, seed=7)
+    found = audit(prior, images=images, sigmas=LEVELS, n=1000, baseline=gaussian())
+    assert (found.fitted, found.baseline) == ("implied", "GaussianMixture")
+    assert close(found.beta, *found.beta_interval, beta) and close(found.c, *found.c_interval, c)
+    for row in found.table:
+        sigma, error = row["sigma"], c * row["sigma"] ** beta
+        assert close(row["excess"], row["excess_low"], row["excess_high"], (error * sigma**2) ** 2)
+        assert close(row["implied"], row["implied_low"], row["implied_high"], error)
+        assert row["at_most_low"] < row["at_most"] < row["at_most_high"] and error < row["at_most_low"]
+        # With the residual x0 - D*, of standard deviation k in each direction, and the error e sigma^2, the excess of
+        # an image deviates by 2 k |e| sigma^2 and sqrt(2 / d) |e|^2 sigma^4 at the most, its loss by sqrt(2 d) k^2.
+        k = sigma * shrinkage(VARIANCE, sigma) ** 0.5
+        most = math.hypot(2 * k * error * sigma**2, (2 / DIMENSION) ** 0.5 * (error * sigma**2) ** 2)
+        assert row["excess_high"] - row["excess_low"] < 1.5 * 2 * 1.96 * most / 1000**0.5
+    first = found.table[0]
+    loss = (first["at_most_high"] ** 2 - first["at_most_low"] ** 2) * LEVELS[0] ** 4
+    assert first["excess_high"] - first["excess_low"] < 0.5 * loss  # that of the loss is five times as wide
+    assert "If the baseline, GaussianMixture, is the right prior, the rms error" in found.verdict
+    assert "not above 0" in found.verdict and "if it is not, the error is larger" in found.verdict
+
+
+def test_intervals_of_the_excess_hold_the_truth_as_often_as_they_say():
+    c, beta, levels = 3.0, -1.0, (0.05, 0.2)
+    prior = Perturbed(gaussian(), growing(c, beta))
+    audits = [
+        audit(prior, None, gaussian().sample(64, seed=seed), levels, 64, seed, baseline=gaussian(), resamples=200)
+        for seed in range(100)
+    ]
+    assert all(a.fitted == "implied" for a in audits)
+    rows = [a.table[0] for a in audits]
+    for held in (
+        sum(a.beta_interval[0] < beta < a.beta_interval[1] for a in audits),
+        sum(a.c_interval[0] < c < a.c_interval[1] for a in audits),
+        sum(row["excess_low"] < (c * 0.05**beta * 0.05**2) ** 2 < row["excess_high"] for row in rows),
+        sum(row["implied_low"] < c * 0.05**beta < row["implied_high"] for row in rows),
+    ):
+        assert held >= 80  # were it 0.92, 79 of 100 would be one in 20,000, as above
+
+
+def test_without_a_baseline_the_law_is_an_upper_bound():
+    c, beta = 3.0, -0.4
+    found = audit(Perturbed(gaussian(), growing(c, beta)), images=gaussian().sample(400), sigmas=LEVELS, n=400)
+    assert (found.fitted, found.baseline) == ("at_most", "")
+    for row in found.table:
+        assert row["at_most_low"] > c * row["sigma"] ** beta
+        assert row["excess"] is row["excess_low"] is row["implied"] is None
+    assert "is at most" in found.verdict and "baseline" not in found.verdict
+
+
+def test_an_excess_that_is_not_told_from_zero_is_not_fitted():
+    images = gaussian().sample(50, seed=1)
+    for baseline, sentence in (
+        (gaussian(), "; the loss cannot be told from that of the baseline, GaussianMixture, at sigma = 0.05, 0.1, 0.3"),
+        (
+            gaussian(1.0),
+            "; the loss is below that of the baseline, GaussianMixture, which so is not the right prior, at",
+        ),
+    ):
+        found = audit(gaussian(), images=images, sigmas=LEVELS, baseline=baseline)
+        assert found.fitted == "at_most" and sentence in found.verdict
 
 
 def test_a_better_baseline_demonstrates_more_of_the_error():

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar
@@ -163,16 +165,51 @@ def test_workers_that_cannot_start_are_told_what_a_script_may_lack(grid, monkeyp
         sweep(**grid, workers=2)
 
 
+def announced(problem, folder):
+    """The problem as a function of the seed, which leaves a file PID.TIME when a group of cells starts with it."""
+
+    def started(seed):
+        with open(os.path.join(folder, f"{os.getpid()}.{time.monotonic_ns()}"), "x"):
+            return problem
+
+    return started
+
+
+def kill_in_flight(cluster, folder, told):
+    """Kill a worker of the cluster well inside of its second group of cells, and tell what it was at."""
+    nanny = next(iter(cluster.workers.values()))
+    told["pid"], end = nanny.pid, time.monotonic() + 120
+    while len(list(folder.glob(f"{nanny.pid}.*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.3)  # until the results of its first group have been fetched from it
+    told["tasks"] = [str(task.key) for task in cluster.scheduler.workers[nanny.worker_address].processing]
+    told["started"] = len(list(folder.glob(f"{nanny.pid}.*")))
+    os.kill(nanny.pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_results_though_a_worker_is_killed(grid):
+def test_a_dask_cluster_gives_the_same_results_though_a_worker_is_killed_with_cells_in_flight(grid, tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    grid["samplers"] = type(grid["samplers"])(steps=2000, anneal_steps=10)
+    starts, told = tmp_path / "starts", {}
+    starts.mkdir()
+    grid["samplers"] = type(grid["samplers"])(steps=2000, anneal_steps=10)  # groups of a second or more
+    grid["problems"] = {"vector": announced(grid["problems"]["vector"], str(starts))}
     here = values(sweep(**grid))
+    for file in starts.iterdir():
+        file.unlink()
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        victim = next(iter(cluster.workers.values())).pid
-        killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(5); os.kill({victim}, 9)"])
-        there = values(sweep(**grid, cluster=cluster.scheduler_address))
-        killer.wait()
+        killer = threading.Thread(target=kill_in_flight, args=(cluster, starts, told))
+        killer.start()
+        there = values(sweep(**grid, cluster=cluster.scheduler_address, out=tmp_path / "out"))
+        killer.join()
+    # It was at its second group, which was neither finished nor the last thing in the sweep.
+    assert told["started"] == 2 and any("_compute_on_cluster" in task for task in told["tasks"])
+    by_process = Counter(int(file.name.split(".")[0]) for file in starts.iterdir())
+    assert by_process.pop(os.getpid()) == 1  # for the description of the sweep
+    assert by_process[told["pid"]] == 2 and len(by_process) >= 2
+    # 8 groups, of which that in flight alone was started again: nothing else was lost.
+    assert by_process.total() == 8 + 1
+    assert len(list((tmp_path / "out" / "rows").iterdir())) == len(there) == 24
     pd.testing.assert_frame_equal(there, here)
 
 

@@ -26,6 +26,20 @@ def test_once_for_the_clean_prior_and_again_for_each_error(grid):
     assert means["each"].iloc[-1] <= means["once"].iloc[-1]
 
 
+def test_seeds_share_what_is_tuned(grid, monkeypatch):
+    chosen, choose = [], Tuned.choose
+    monkeypatch.setattr(Tuned, "choose", lambda *arguments: chosen.append(choose(*arguments)) or chosen[-1])
+    grid["samplers"] = {"each": Tuned(DPS(steps=20), {"step_size": [0.5, 1.0]}, each_error=True)}
+    grid["priors"] = {"generic": grid["priors"]["generic"]}
+    table = sweep(**grid).table
+    # once for each error, of the run without error and of every amplitude, and not for each of the two seeds
+    assert [len(samplers) for samplers in chosen] == [4, 4]
+    for name, samplers in zip(grid["errors"], chosen, strict=True):
+        cells = table[table["error"] == name]
+        found = hypers(cells.sort_values("amplitude")).map(lambda hyper: hyper["step_size"]).tolist()
+        assert found == [sampler.step_size for sampler in samplers[1:] for _ in grid["seeds"]]
+
+
 def test_by_psnr_where_no_posterior_is_known(grid):
     grid["priors"] = {"geometric": grid["priors"]["geometric"]}
     grid["samplers"] = {"tuned": Tuned(Langevin(steps=40, anneal_steps=10), {"step_size": [0.5, 1.0]})}
