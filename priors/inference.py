@@ -50,7 +50,9 @@ def prepare(prior: Prior | str | Path, mode: str = DEFAULT) -> Preconditioned:
     if mode == "bfloat16":
         network = BFloat16(network)
     elif mode == "compiled":
+        from torch._functorch import config
+
         # Moment matching differentiates through one call several times.
-        torch._functorch.config.donated_buffer = False
+        config.donated_buffer = False
         network = torch.compile(network)
     return Preconditioned(network, prior.mean, prior.std, prior.image_shape, prior.sigma_range, prior.about)

@@ -182,8 +182,8 @@ def main() -> int:
         print(f"score error of 3% weight noise over the score, {alpha}: {told}", file=sys.stderr)
     for row in found["pull"]:
         print(
-            "at distance {tau:.3g} the network goes {pull:.1%} +- {pull_error:.1%} of the way back at sigma = {sigma:g}, "
-            "{far:.1%} at sigma = {tau:.3g}".format(**row),
+            "at distance {tau:.3g} the network goes {pull:.1%} +- {pull_error:.1%} of the way back at sigma = "
+            "{sigma:g}, {far:.1%} at sigma = {tau:.3g}".format(**row),
             file=sys.stderr,
         )
     with replacing(args.out / "learned.json") as path:

@@ -240,6 +240,22 @@ def quadrature_slope(prior: Manifold, method: str, sigmas: Sequence[float] = QUA
 
 
 # %%
+def thickened_slope(prior: Manifold, method: str, thicknesses: Sequence[float]) -> float:
+    """Slope on the shifts of an image that is expected of clouds of thickness tau, to second order in tau.
+
+    Chains at P + xi, xi normal to M with law exp(-|xi|^2 / (2 tau^2)) det(I - S), S = <xi, II>, move along M by
+    (I - S)^-1 times error and noise. Over xi the error has mean I and the noise's covariance I + tau^2 (sum II^2 - Ric):
+    the error counts for less by so much. On a flat torus Ric = 0, and the mean of sum II^2 is |H|^2 / 2, where
+    H = sum of z_k <k, g^-1 k> exp(i <k, u>) up to sign, g the metric.
+    """
+    torus = prior.manifold.manifold
+    k = torus.frequencies.double()
+    bend = ((k @ torch.linalg.inv(torus.metric)) * k).sum(1)
+    squared = float((torus.amplitudes.abs() * bend).square().sum())
+    tau, alpha = np.array(thicknesses), METHODS[method]
+    return float(np.polyfit(np.log(tau) / (1 - alpha / 2), np.log1p(squared / 2 * tau**2), 1)[0]) - alpha
+
+
 def sampled_slope(name: str, method: str, args: argparse.Namespace) -> dict[str, object]:
     """Slope of log critical amplitude (of the whole error) against log sigma, with its 95% interval."""
     prior, beta = PRIORS[name](), -METHODS[method]

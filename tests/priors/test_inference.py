@@ -1,5 +1,8 @@
 """Ways to run a network: all say the same, each to its precision, and leave the prior as it was."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -49,6 +52,13 @@ def test_compiled_denoises_and_differentiates_alike():
     torch.testing.assert_close(denoised, prior.denoise(x, 0.2), rtol=0, atol=1e-5)
     gradients = [torch.autograd.grad(denoised.sum(), x, retain_graph=True)[0] for _ in range(2)]
     assert torch.equal(*gradients)
+
+
+def test_compiled_is_prepared_in_a_fresh_process():
+    """Where nothing else has imported the part of torch that it sets."""
+    script = "from priors import inference; print(inference.prepare('fashion-28', 'compiled').image_shape)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "(1, 28, 28)\n", done.stderr
 
 
 def test_an_unknown_mode_is_refused():
