@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 # Buffers whose first axis counts images when it is longer than 1, by name; all deepinv parameters follow this, except
 # that noise parameters are per image already as (B,), and that a matrix or a list of angles has no batch axis.
-_IMAGE_PARAMETERS = ("mask", "filter", "angle", "transfer", "reflector", "power", "sampling", "coil_maps")
+_IMAGE_PARAMETERS = (
+    *("mask", "filter", "angle", "transfer", "reflector", "power", "sampling", "coil_maps"),
+    *("vertical", "vertical_left", "vertical_right", "horizontal", "horizontal_left", "horizontal_right"),
+)
 _NOISE_PARAMETERS = ("sigma", "gain", "b")
 
 

@@ -1,4 +1,4 @@
-"""Convolutions: a lean circular blur with a true singular-value decomposition, and the kernels."""
+"""Convolutions: blurs with a true singular-value decomposition, circular or separable, and the kernels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import torch
-from deepinv.physics import Blur, BlurFFT, LinearPhysics, NoiseModel
+from deepinv.physics import Blur, BlurFFT, DecomposablePhysics, LinearPhysics, NoiseModel
 from deepinv.physics.functional import filter_fft
 from torch import Tensor
+from torch.nn.functional import conv1d, pad
 
 from .checks import check_array, check_number, check_planar
 from .noise import countable
@@ -18,6 +19,7 @@ PADDINGS = ("circular", "reflect", "replicate", "zeros", "valid")
 # Images up to this many pixels a side are multiplied by matrices, where the kernel is a row times a column: twice as
 # fast as FFTs on 64 pixels, as fast on 96 to 128.
 MATRIX_SIDE = 96
+SVD_SIDE = 512  # largest side of an image for the SVDs of a separable blur's two matrices, 0.15 s each; less for many
 
 
 class CircularBlur(BlurFFT):
@@ -115,31 +117,122 @@ class CircularBlur(BlurFFT):
         return hartley2(self._convolve(x, self.angle, adjoint=True))
 
 
+class SeparableBlur(Blur, DecomposablePhysics):
+    """deepinv's Blur by kernels that are a column times a row, for images of one shape, with its SVD.
+
+    The edges are padded along each axis alone, whatever the padding, so that A x = R x C^T in each channel, with R and
+    C the `vertical` and `horizontal` one-dimensional convolutions. Their SVDs R = U_R diag(s_R) V_R^T, alike for C,
+    give that of A: V x = V_R x V_C^T, U x = U_R x U_C^T and mask (b, C, H, W) with s_R s_C^T in each channel.
+    Coefficients have the shape of the image; where y is smaller (padding "valid"), s_R, s_C and U_R, U_C end in zeros.
+    filter: (b, 1 or C, h, w), b = 1 or one per image.
+    """
+
+    def __init__(self, img_size: tuple[int, ...], filter: Tensor, padding: str, **kwargs: object) -> None:
+        super().__init__(filter=filter, padding=padding, img_size=img_size, **kwargs)
+        self._decompose(filter)
+
+    @torch.no_grad()
+    def _decompose(self, filter: Tensor) -> None:
+        sides, lines = self.img_size[-2:], _lines(filter)
+        if lines is None or filter.shape[-2] > sides[0] or filter.shape[-1] > sides[1]:
+            raise ValueError(
+                f"filter must be a column times a row, as the one that this blur was made with, and no larger than the "
+                f"image of {tuple(sides)} pixels, got another of shape {tuple(filter.shape)}; make a new blur for that"
+            )
+        values = []
+        for axis, line, side in zip(("vertical", "horizontal"), lines, sides, strict=True):
+            matrix = _convolution_matrix(line, side, self.padding)
+            left, singular, right = torch.linalg.svd(matrix)
+            missing = (0, side - matrix.shape[-2])
+            values.append(pad(singular, missing))
+            for name, factor in (("", matrix), ("_left", pad(left, missing)), ("_right", right.mT)):
+                self.register_buffer(axis + name, factor.to(filter.dtype).contiguous())
+        mask = (values[0][..., :, None] * values[1][..., None, :]).expand(-1, self.img_size[0], -1, -1)
+        self.register_buffer("mask", mask.to(filter.dtype).contiguous())
+
+    def update_parameters(self, filter: Tensor | None = None, **kwargs: object) -> None:
+        """deepinv's; the SVD follows the filter, which has to be a column times a row (ValueError)."""
+        if filter is not None:
+            self._decompose(filter.to(self.filter))
+        super().update_parameters(filter=filter, **kwargs)
+
+    def _by_matrices(self, x: Tensor, axis: int) -> bool:
+        """Whether matrices take less time for x, an image (axis = -1) or a measurement (-2), and know its shape.
+
+        deepinv's convolution takes about twice as long for an entry of the kernel as matrices for a pixel of a side;
+        derivatives by the filter are left to it.
+        """
+        small = max(self.img_size[-2:]) <= max(64, 2 * math.prod(self.filter.shape[-2:]))
+        shape = (self.img_size[0], self.vertical.shape[axis], self.horizontal.shape[axis])
+        return small and x.shape[1:] == shape and not self.filter.requires_grad
+
+    def A(self, x: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
+        """w * x, x: (B, C, H, W). filter replaces the current one, as in every deepinv physics."""
+        if filter is not None or kwargs:
+            self.update_parameters(filter=filter, **kwargs)
+        return self.vertical @ x @ self.horizontal.mT if self._by_matrices(x, -1) else super().A(x)
+
+    def A_adjoint(self, y: Tensor, filter: Tensor | None = None, **kwargs: object) -> Tensor:
+        """A^T y, y: (B, C, H, W), or smaller where the padding is "valid"."""
+        if filter is not None or kwargs:
+            self.update_parameters(filter=filter, **kwargs)
+        return self.vertical.mT @ y @ self.horizontal if self._by_matrices(y, -2) else super().A_adjoint(y)
+
+    A_adjoint_A = LinearPhysics.A_adjoint_A  # DecomposablePhysics would take the longer way through its SVD
+    A_A_adjoint = LinearPhysics.A_A_adjoint
+
+    def noise(self, x: Tensor, **kwargs: object) -> Tensor:
+        """x = A(image) with noise, its rounding below 0 not held against Poisson noise."""
+        return super().noise(countable(x, self.noise_model), **kwargs)
+
+    def V_adjoint(self, x: Tensor) -> Tensor:
+        return self.vertical_right.mT @ x @ self.horizontal_right
+
+    def V(self, x: Tensor) -> Tensor:
+        return self.vertical_right @ x @ self.horizontal_right.mT
+
+    def U(self, x: Tensor) -> Tensor:
+        return self.vertical_left @ x @ self.horizontal_left.mT
+
+    def U_adjoint(self, x: Tensor) -> Tensor:
+        return self.vertical_left.mT @ x @ self.horizontal_left
+
+
+def _lines(filter: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Columns (b, c, h) and rows (b, c, w) whose products are the filter (b, C, h, w) to rounding; None without.
+
+    In float64, with c = 1 where all channels have the same kernel.
+    """
+    same = bool((filter == filter[:, :1]).all())
+    left, values, right = torch.linalg.svd(filter[:, : 1 if same else None].double(), full_matrices=False)
+    if bool((values[..., 1:] > 4 * torch.finfo(filter.dtype).eps * values[..., :1]).any()):
+        return None
+    return left[..., 0] * values[..., :1], right[..., 0, :]
+
+
 def _factors(filter: Tensor, img_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Circulant (c, H, H) and (c, W, W) with A x = rows x columns, c = 1 or C; empty where A has none or FFTs win.
 
     filter: (1 or B, C, h, w); A has them if every channel's kernel is a column times a row, to rounding.
     """
-    if len(filter) > 1 or max(img_size[-2:]) > MATRIX_SIDE:
+    lines = _lines(filter) if len(filter) == 1 and max(img_size[-2:]) <= MATRIX_SIDE else None
+    if lines is None:
         return filter.new_empty(1, 0, 0), filter.new_empty(1, 0, 0)
-    same = bool((filter == filter[:, :1]).all())
-    kernels = filter[0, : 1 if same else None].double()
-    left, values, right = torch.linalg.svd(kernels, full_matrices=False)
-    if bool((values[:, 1:] > 4 * torch.finfo(filter.dtype).eps * values[:, :1]).any()):
-        return filter.new_empty(1, 0, 0), filter.new_empty(1, 0, 0)
-    column, row = left[:, :, 0] * values[:, :1], right[:, 0]
-    rows, columns = (_circulant(v, side).to(filter.dtype) for v, side in zip((column, row), img_size[-2:], strict=True))
+    rows, columns = (
+        _convolution_matrix(line[0], side, "circular").to(filter.dtype)
+        for line, side in zip(lines, img_size[-2:], strict=True)
+    )
     return rows, columns.mT.contiguous()
 
 
-def _circulant(line: Tensor, side: int) -> Tensor:
-    """Matrices (c, side, side) of the circular convolutions with lines (c, h), centred at h // 2."""
-    offsets = torch.arange(line.shape[1], device=line.device) - line.shape[1] // 2
-    at = torch.arange(side, device=line.device)
-    matrix = line.new_zeros(len(line), side, side)
-    for offset, weight in zip(offsets.tolist(), line.unbind(1), strict=True):
-        matrix[:, (at + offset) % side, at] += weight[:, None]
-    return matrix
+def _convolution_matrix(lines: Tensor, side: int, padding: str) -> Tensor:
+    """Matrices (..., side or less, side) of the padded convolutions with lines (..., h), centred at h // 2."""
+    columns = torch.eye(side, dtype=lines.dtype, device=lines.device)[:, None]
+    if padding != "valid":
+        h, mode = lines.shape[-1], {"zeros": "constant"}.get(padding, padding)
+        columns = pad(columns, ((h - 1) // 2, h // 2), mode=mode)
+    columns = conv1d(columns, lines.flatten(0, -2).flip(-1)[:, None])
+    return columns.permute(1, 2, 0).unflatten(0, lines.shape[:-1])
 
 
 def blur(
@@ -153,7 +246,8 @@ def blur(
     """y = kernel * x, a true convolution, of (C, H, W) images.
 
     kernel: (h, w), (1 or C, h, w) or, one per image, (B, 1 or C, h, w); not larger than the image; default: the mean
-    over 5 x 5 pixels. padding: "circular" (with SVD), "reflect", "replicate", "zeros", or "valid" (a smaller y).
+    over 5 x 5 pixels. padding: "circular" (with SVD), "reflect", "replicate", "zeros", or "valid" (a smaller y), these
+    with SVD for a kernel that is a column times a row and images of up to 512 pixels a side.
     """
     kernel = torch.full((5, 5), 1 / 25) if kernel is None else kernel
     return _convolution("blur", image_shape, noise, check_kernel(kernel, image_shape, "kernel"), padding)
@@ -229,4 +323,7 @@ def _convolution(
         raise ValueError(f"padding must be one of {', '.join(PADDINGS)} for {name}, got {padding!r}")
     if padding == "circular":
         return CircularBlur(img_size=image_shape, filter=kernel, noise_model=noise)
+    side = max(image_shape[1:])
+    if len(kernel) * side**3 <= SVD_SIDE**3 and _lines(kernel) is not None:
+        return SeparableBlur(image_shape, kernel, padding, noise_model=noise)
     return Blur(filter=kernel, padding=padding, noise_model=noise)

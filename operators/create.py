@@ -52,7 +52,8 @@ def create(
     noise that `physics(x)` draws; the global random state is neither read nor changed. options: those of the
     operator, listed in the help of its function.
     Linear ones have their singular-value decomposition, as deepinv's DecomposablePhysics; without are tomography, blurs
-    whose edges do not wrap around, and matrices of more than 2,048 columns, where none is cheap.
+    whose edges do not wrap around with a kernel that is no column times a row or with more than 512 pixels a side, and
+    matrices of more than 2,048 columns, where none is cheap.
     Raises ValueError or TypeError for what it cannot use, with the nearest known name.
     """
     builder = _BUILDERS.get(name) if isinstance(name, str) else None
