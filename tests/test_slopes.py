@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from priors import Manifold
-from priors.manifolds import Embedded, Sphere, Torus
+from priors.manifolds import Embedded, ImageOrbit, Sphere, Torus
 
 PAPER = Path(__file__).parents[1] / "examples" / "paper"
 
@@ -50,6 +51,17 @@ def test_divergence_on_a_curved_torus(slopes):
     v = torus.coordinates(points)[:, 1]
     expected = -v.sin() / (2 + v.cos())
     torch.testing.assert_close(slopes.divergence(field, torus, points), expected, rtol=0, atol=1e-6)
+
+
+def test_the_slope_in_thick_clouds_about_a_product_of_circles(slopes):
+    """Of radius r: each bends by 1/r, so that a cloud of thickness t raises the critical amplitude by 1 + t^2 / r^2."""
+    angle = 2 * math.pi * torch.arange(8) / 8
+    orbit = ImageOrbit(angle.cos()[:, None] + angle.cos(), cutoff=1)
+    radius, (thin, thick) = orbit.radius / 2**0.5, (0.1, 0.4)
+    rise = math.log((1 + thick**2 / radius**2) / (1 + thin**2 / radius**2)) / math.log(thick / thin)
+    for method, alpha in (("generic", 0.0), ("tempered 1", 1.0)):
+        found = slopes.thickened_slope(Manifold(orbit), method, (thin, thick))
+        assert found == pytest.approx((1 - alpha / 2) * rise - alpha, abs=1e-9)
 
 
 def test_the_cancelled_score_leaves_half_the_square_and_the_divergence(slopes):

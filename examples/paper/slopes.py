@@ -244,9 +244,9 @@ def thickened_slope(prior: Manifold, method: str, thicknesses: Sequence[float]) 
     """Slope on the shifts of an image that is expected of clouds of thickness tau, to second order in tau.
 
     Chains at P + xi, xi normal to M with law exp(-|xi|^2 / (2 tau^2)) det(I - S), S = <xi, II>, move along M by
-    (I - S)^-1 times error and noise. Over xi the error has mean I and the noise's covariance I + tau^2 (sum II^2 - Ric):
-    the error counts for less by so much. On a flat torus Ric = 0, and the mean of sum II^2 is |H|^2 / 2, where
-    H = sum of z_k <k, g^-1 k> exp(i <k, u>) up to sign, g the metric.
+    (I - S)^-1 times error and noise. In the mean over xi the noise's covariance outgrows the error by
+    I + tau^2 (sum II^2 - Ric), so that the error counts for less. On a flat torus Ric = 0, and the mean of sum II^2
+    over directions is |H|^2 / 2, with H = sum of z_k <k, g^-1 k> exp(i <k, u>) up to sign, g the metric.
     """
     torus = prior.manifold.manifold
     k = torus.frequencies.double()
@@ -328,6 +328,8 @@ def main() -> int:
             row["quadrature"] = quadrature_slope(PRIORS[name](), method)
             if is_sampled(name, method, args.quick):
                 row |= sampled_slope(name, method, args)
+                if "orbit" in name:
+                    row["thickened"] = thickened_slope(PRIORS[name](), method, SIZES[name].thicknesses)
             if method == CANCELLED and "sigmas" in row:
                 row["quadrature_there"] = quadrature_slope(PRIORS[name](), method, row["sigmas"])
             results[name, method] = row
@@ -375,6 +377,9 @@ def finish(results: list[dict], out: Path, quick: bool) -> int:
         missed += not met
         line = f"| {row['manifold']} | {row['method']} | {expected:g} | {row['quadrature']:.3f} | {sampled} | {floor} |"
         print(line + ("" if met else " MISSED"))
+    for row in results:
+        if "thickened" in row:
+            print(f"{row['manifold']}, {row['method']}: expected in clouds of these thicknesses {row['thickened']:.3f}")
     write(results, out)
     picture(results).savefig(out / "slopes.png", dpi=150)
     return min(missed, 1)
