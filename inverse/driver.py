@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import operators
 
-from .checks import whole
+from .checks import seed_number, whole
 from .files import replacing
 from .posterior import Posterior
 from .samples import Samples
@@ -125,10 +125,11 @@ class Sampler:
         interrupted run is resumed where it stopped; the file is removed at the end.
         antithetic: chains i and i + n/2 see opposite noise. Each is a sample as before; the mean of a few, where the
         posterior is nearly Gaussian, is that of many, but they are not independent of each other.
-        Raises ValueError for n < 1, antithetic samples of which n is odd or below 4, chunk_size < 1, noise without a
-        density, a physics or noise the method cannot take; InvalidStateError as soon as a chain is not finite.
+        Raises ValueError for n < 1, a seed below 0, antithetic samples of which n is odd or below 4, chunk_size < 1,
+        noise without a density, a physics or noise the method cannot take; InvalidStateError as soon as a chain is not
+        finite.
         """
-        n = whole("n", n)
+        n, seed = whole("n", n), seed_number(seed)
         antithetic = bool(antithetic)
         if antithetic and (n % 2 or n < 4):
             raise ValueError(f"n must be even and at least 4 for antithetic samples, got {n}")
@@ -137,7 +138,8 @@ class Sampler:
         self.check(posterior)
         start = time.perf_counter()
         sampler = self.resolve(posterior)
-        with torch.no_grad():
+        # Inside the caller's inference mode, methods that differentiate the denoiser could not.
+        with torch.inference_mode(False), torch.no_grad():
             x = Run(sampler, posterior, n, seed, chunk_size, checkpoint, antithetic).run(progress)
         return Samples(
             x=x.reshape(n, len(posterior), *posterior.image_shape),

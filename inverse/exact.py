@@ -10,6 +10,7 @@ with weights proportional to w_k N(y; A m_k, S_k). All of it is computed in floa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -17,7 +18,10 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 import operators
+from operators.batch import each_image_has_its_own
 from priors import GaussianMixture
+
+from .checks import whole
 
 # Above this number of pixels a dense matrix of the physics would no longer fit an ordinary machine.
 MAX_PIXELS = 8192
@@ -36,6 +40,39 @@ class ExactPosterior(Protocol):
 
     def std(self) -> Tensor:
         """Posterior standard deviation of each pixel, (B, *image_shape)."""
+
+
+def mixture_posterior(prior: GaussianMixture, physics: Physics, y: Tensor) -> ExactPosterior:
+    """The exact posterior of a Gaussian mixture under a linear physics with Gaussian noise, also one for each image."""
+    if not each_image_has_its_own(physics):
+        return MixturePosterior(prior, physics, y)
+    index = torch.arange(len(y), device=y.device)
+    return EachItsOwn([MixturePosterior(prior, operators.per_image(physics, b), y[b]) for b in index.split(1)])
+
+
+class EachItsOwn:
+    """Exact posteriors of B measurements, each by an operator of its own."""
+
+    def __init__(self, parts: Sequence[MixturePosterior]) -> None:
+        self.parts = parts
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """n independent exact draws for each measurement, (n, B, *image_shape)."""
+        seeds = torch.randint(2**62, (len(self.parts),), generator=torch.Generator().manual_seed(seed))
+        return torch.cat([part.sample(n, int(s)) for part, s in zip(self.parts, seeds, strict=True)], dim=1)
+
+    def mean(self) -> Tensor:
+        """Posterior mean, (B, *image_shape)."""
+        return torch.cat([part.mean() for part in self.parts])
+
+    def std(self) -> Tensor:
+        """Posterior standard deviation of each pixel, (B, *image_shape)."""
+        return torch.cat([part.std() for part in self.parts])
+
+    @property
+    def weights(self) -> Tensor:
+        """Posterior weight of each component for each measurement, (B, K)."""
+        return torch.cat([part.weights for part in self.parts])
 
 
 class MixturePosterior:
@@ -65,6 +102,7 @@ class MixturePosterior:
 
         A draw of component k is x + G_k (y - A x - s e) with x from N(m_k, C_k) and e white (Matheron's rule).
         """
+        n = whole("n", n)
         generator = torch.Generator(self._y.device).manual_seed(seed)
         images = torch.multinomial(self._weights, n, replacement=True, generator=generator)
         draws = [self._draw(b, k, generator) for b, k in enumerate(images)]

@@ -27,6 +27,7 @@ UNUSUAL = 4.0
 DEVIATIONS = 6.0
 
 
+@torch.inference_mode(False)  # of the caller: moment matching differentiates the denoiser
 def reconstruct(
     y: Tensor,
     physics: Physics,

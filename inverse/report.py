@@ -48,6 +48,7 @@ def markdown(lines: Sequence[dict[str, str | float]]) -> str:
     """The table in Markdown, its columns aligned so that it also reads well in a terminal; "-" stands for NaN."""
     formats = {
         "PSNR": ".2f",
+        "+-": ".2f",
         "SSIM": ".3f",
         "residual": ".3f",
         "coverage 90%": ".1%",

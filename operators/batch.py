@@ -11,6 +11,7 @@ from torch import Tensor, nn
 # that noise parameters are per image already as (B,), and that a matrix or a list of angles has no batch axis.
 _IMAGE_PARAMETERS = (
     *("mask", "filter", "angle", "transfer", "reflector", "power", "sampling", "coil_maps"),
+    "noise_scales",
     *("vertical", "vertical_left", "vertical_right", "horizontal", "horizontal_left", "horizontal_right"),
 )
 _NOISE_PARAMETERS = ("sigma", "gain", "b")
@@ -22,6 +23,11 @@ def images_per_batch(physics: Physics) -> int | None:
     if len(sizes) > 1:
         raise ValueError(f"physics must have parameters for one number of images, got {sorted(sizes)}")
     return sizes.pop() if sizes else None
+
+
+def each_image_has_its_own(physics: Physics) -> bool:
+    """Whether the operator, its noise aside, differs from image to image."""
+    return any(_image_parameters(module) for module in physics.modules() if not isinstance(module, NoiseModel))
 
 
 def per_image(physics: Physics, batch_index: Tensor) -> Physics:

@@ -310,7 +310,9 @@ def check_kernel(kernel: Tensor | np.ndarray, image_shape: tuple[int, ...], argu
         )
     kernel = kernel.reshape(*[1] * (4 - kernel.ndim), *kernel.shape)
     if kernel.shape[1] not in (1, image_shape[0]):
-        raise ValueError(f"{argument} must have 1 or {image_shape[0]} channels, got {kernel.shape[1]}")
+        raise ValueError(
+            f"{argument} must have {' or '.join(map(str, sorted({1, image_shape[0]})))} channels, got {kernel.shape[1]}"
+        )
     if not bool(kernel.flatten(1).any(dim=1).all()):
         raise ValueError(f"{argument} must not be zero everywhere, got a kernel of all zeros")
     return kernel

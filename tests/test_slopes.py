@@ -54,14 +54,14 @@ def test_divergence_on_a_curved_torus(slopes):
 
 
 def test_the_slope_in_thick_clouds_about_a_product_of_circles(slopes):
-    """Of radius r: each bends by 1/r, so that a cloud of thickness t raises the critical amplitude by 1 + t^2 / r^2."""
+    """Of radius r: each bends by 1/r, so a cloud of thickness t raises it by 1 + (1 + sigma^alpha / 2) t^2 / r^2."""
     angle = 2 * math.pi * torch.arange(8) / 8
     orbit = ImageOrbit(angle.cos()[:, None] + angle.cos(), cutoff=1)
     radius, (thin, thick) = orbit.radius / 2**0.5, (0.1, 0.4)
-    rise = math.log((1 + thick**2 / radius**2) / (1 + thin**2 / radius**2)) / math.log(thick / thin)
     for method, alpha in (("generic", 0.0), ("tempered 1", 1.0)):
+        low, high = (math.log(1 + (1 + t ** (2 * alpha) / 2) * t**2 / radius**2) for t in (thin, thick))
         found = slopes.thickened_slope(Manifold(orbit), method, (thin, thick))
-        assert found == pytest.approx((1 - alpha / 2) * rise - alpha, abs=1e-9)
+        assert found == pytest.approx((1 - alpha / 2) * (high - low) / math.log(thick / thin) - alpha, abs=1e-9)
 
 
 def test_the_cancelled_score_leaves_half_the_square_and_the_divergence(slopes):
@@ -90,7 +90,7 @@ def test_all_priors_are_on_manifolds(slopes):
 )
 def test_a_slope_whose_interval_leaves_the_bar_is_missed(slopes, tmp_path, capsys, low, high, quick, missed):
     row = {"manifold": "circle", "method": "tempered 1", "expected": -1.0, "quadrature": -1.0, "floor": [0.05]}
-    row |= {"slope": -1.0, "low": low, "high": high}
+    row |= {"slope": -1.0, "low": low, "high": high, "quadrature_there": -1.0}
     assert slopes.finish([row], tmp_path, quick) == missed
     assert ("MISSED" in capsys.readouterr().out) == bool(missed)
     assert json.loads((tmp_path / "slopes.json").read_text())["results"] == [row]

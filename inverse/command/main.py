@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.metadata
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from inverse.command import demo, listing, reconstruct, sample, sweep, train
+from inverse.command import bench, demo, listing, reconstruct, sample, sweep, train
 from inverse.command.arguments import Parser
 
 DESCRIPTION = """\
@@ -41,7 +44,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"scorefold {importlib.metadata.version('scorefold')}")
     top.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, reconstruct, sample, sweep, train, listing):
+    for module in (demo, reconstruct, sample, bench, sweep, train, listing):
         module.add(commands)
     return top
 
@@ -53,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _refuse_unknown(line, argv)
     args = line.parse_args(argv)
     try:
-        args.run(args)
+        with _terminated_in_order():
+            args.run(args)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
@@ -67,6 +71,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(error, FAILED, args.traceback)
 
 
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Half-written folders vanish also when the process is asked to end (SIGTERM), as by a cluster's scheduler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _say(error: BaseException | str, code: int, show_traceback: bool = False) -> int:
     if show_traceback:
         traceback.print_exc()
@@ -77,7 +94,7 @@ def _say(error: BaseException | str, code: int, show_traceback: bool = False) ->
 
 def _refuse_unknown(line: Parser, argv: Sequence[str]) -> None:
     """Exit with the nearest known subcommand where the first word is none."""
-    known = ["demo", "list", "reconstruct", "sample", "sweep", "train"]
+    known = ["bench", "demo", "list", "reconstruct", "sample", "sweep", "train"]
     word = next((argument for argument in argv if not argument.startswith("-")), None)
     if word is not None and word not in known:
         near = difflib.get_close_matches(word, known, n=1)

@@ -31,6 +31,8 @@ def folder(out: str | Path) -> Iterator[Folder]:
     An existing `out` is replaced when it is empty, or holds nothing but what an earlier run of the command wrote there,
     as listed in its run.json. Raises FileExistsError for any other, and OSError at once where none can be written.
     """
+    if not str(out):
+        raise ValueError("--out must name a folder, got an empty text")
     out = Path(os.path.abspath(out))
     _check_replaceable(out)
     nearest = next(parent for parent in out.parents if parent.exists())

@@ -426,7 +426,8 @@ def test_a_failure_has_its_own_code_and_leaves_nothing(work, weights, capsys, mo
     assert os.listdir(".") == ["shoe.png"]
 
 
-def test_an_interrupt_in_mid_run_leaves_nothing(work, weights):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_in_mid_run_leaves_nothing(work, weights, sent, code):
     command = [
         "reconstruct",
         "shoe.png",
@@ -451,12 +452,12 @@ def test_an_interrupt_in_mid_run_leaves_nothing(work, weights):
         deadline = time.monotonic() + 60
         while "step/s" not in seen and running.poll() is None and time.monotonic() < deadline:  # the progress bar moves
             seen += running.stderr.read(1)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sent)
         _, rest = running.communicate(timeout=60)
     finally:
         running.kill()
-    assert running.returncode == 130, seen + rest
-    assert rest.rstrip().endswith("inverse: interrupted")
+    assert running.returncode == code, seen + rest
+    assert rest.rstrip().endswith("inverse: interrupted") == (sent == signal.SIGINT)
     assert os.listdir(".") == ["shoe.png"]
 
 
