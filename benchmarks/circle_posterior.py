@@ -128,9 +128,12 @@ RUNS = {"from draws of the maximum-entropy posterior, time 1.5": started, "from 
 
 
 def agrees(values: list[float], prototype: float) -> bool:
-    """Whether a mean is within three standard errors of its difference to a single run that was rounded to 0.01."""
+    """Whether a mean is within three standard errors of its difference to a single run that was rounded to 0.01.
+
+    A total variation is a share of the chains that are where they should not be, hence at least a binomial spread.
+    """
     mean, error = mean_and_error(values)
-    spread = max(error * math.sqrt(len(values)), 0.008)
+    spread = max(error * math.sqrt(len(values)), math.sqrt(prototype * (1 - prototype) / CHAINS))
     return abs(mean - prototype) <= 3 * math.hypot(spread, error) + 0.005
 
 

@@ -7,7 +7,8 @@ import functools
 import math
 
 import torch
-from deepinv.physics import BlurFFT, Physics
+from deepinv.physics import BlurFFT, Physics, StackedPhysics
+from deepinv.utils import TensorList
 from torch import Tensor
 
 import operators
@@ -15,7 +16,7 @@ from priors import Denoiser, GaussianMixture, Manifold, MaximumEntropy, Perturbe
 from priors.axpy import axpy
 from priors.base import Prior, Sigma
 
-from .exact import ExactPosterior, MixturePosterior
+from .exact import ExactPosterior, mixture_posterior
 from .exact_manifold import ManifoldPosterior
 
 
@@ -23,13 +24,17 @@ class Posterior:
     """p(x | y) proportional to p(x) p(y | A x), for each measurement of a batch on its own.
 
     prior: a `priors.Prior`, or any deepinv denoiser. physics: any deepinv Physics with a noise model.
-    y: measurements (B, ...), as `physics(x)` gives them; neither changed nor kept with gradients.
+    y: measurements (B, ...), as `physics(x)` gives them; neither changed nor kept with gradients. A TensorList of a
+    StackedPhysics and complex ones are kept as real vectors (B, m), and the physics as `operators.flattened` of it.
     image_shape: only needed where neither the prior nor the physics knows it.
     Raises TypeError for a prior or physics of another kind, or a y of another precision than the prior's weights,
-    ValueError for a y that the physics cannot have given and for a prior of another image shape.
+    ValueError for a y that the physics cannot have given, for a prior of another image shape, and for an A_adjoint of
+    your own physics that is not the transpose of its A.
     """
 
-    def __init__(self, prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, prior: Prior, physics: Physics, y: Tensor | TensorList, image_shape: tuple[int, ...] | None = None
+    ) -> None:
         if not isinstance(physics, Physics):
             raise TypeError(f"physics must be a deepinv Physics, got {type(physics).__name__}")
         if not isinstance(prior, Prior):
@@ -37,9 +42,11 @@ class Posterior:
                 raise TypeError(f"prior must be a Prior or a deepinv denoiser, got {type(prior).__name__}")
             prior = Denoiser(prior)
         self.prior = prior
-        self.physics = physics
         self.image_shape = _image_shape(prior, physics, y, image_shape)
+        physics, y = operators.as_real(operators.with_image_shape(physics, self.image_shape), y, self.image_shape)
+        self.physics = physics
         operators.check_measurement(physics, y, self.image_shape)
+        operators.check_own_adjoint(physics, self.image_shape, y.dtype)
         _check_device(prior, y)
         _check_precision(prior, physics, y, self.image_shape)
         self.y = y.detach()
@@ -169,7 +176,7 @@ class Posterior:
         """
         prior = self.prior
         if isinstance(prior, GaussianMixture):
-            return MixturePosterior(prior, self.physics, self.y)
+            return mixture_posterior(prior, self.physics, self.y)
         if isinstance(unwrapped(prior), Manifold):
             return ManifoldPosterior(prior, self.physics, self.y, self.likelihood)
         raise TypeError(
@@ -241,15 +248,38 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _image_shape(prior: Prior, physics: Physics, y: Tensor, image_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+def _image_shape(
+    prior: Prior, physics: Physics, y: Tensor | TensorList, image_shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
     """The image shape on which prior, physics and caller agree; ValueError where they do not."""
-    known = {"image_shape": image_shape, "physics": getattr(physics, "img_size", None), "prior": prior.image_shape}
+    known = {"image_shape": image_shape, "physics": _img_size(physics), "prior": prior.image_shape}
     shapes = {name: tuple(shape) for name, shape in known.items() if shape is not None}
     if not shapes and operators.is_linear(physics):
-        shapes["physics"] = tuple(physics.A_adjoint(y.detach()).shape[1:])
+        shapes["physics"] = _back_projected(physics, y)
     if not shapes:
         raise ValueError("image_shape is needed, since neither the prior nor the physics knows it: got None")
     if len(set(shapes.values())) > 1:
         came = " and ".join(f"{name} has {shape}" for name, shape in shapes.items())
         raise ValueError(f"prior and physics must have one image shape, but {came}")
     return next(iter(shapes.values()))
+
+
+def _img_size(physics: Physics) -> tuple[int, ...] | None:
+    """The image shape that a physics, or one of its parts, was made for."""
+    if isinstance(physics, StackedPhysics):
+        return next(filter(None, map(_img_size, physics.physics_list)), None)
+    return getattr(physics, "img_size", None)
+
+
+def _back_projected(physics: Physics, y: Tensor | TensorList) -> tuple[int, ...]:
+    """Shape of A^T y without its batch axis."""
+    if not isinstance(y, Tensor | TensorList):
+        raise TypeError(f"y must be a torch tensor (B, *measurement_shape), got {type(y).__name__}")
+    try:
+        return tuple(physics.A_adjoint(y.detach()).shape[1:])
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(
+            "image_shape is needed, since neither the prior nor the physics knows it and A_adjoint of "
+            f"{type(physics).__name__} does not tell it, got from that: {error}; give your physics "
+            "LinearPhysics(..., img_size=(C, H, W))"
+        ) from error

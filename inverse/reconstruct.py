@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from deepinv.physics import GaussianNoise, Physics
+from deepinv.utils import TensorList
 from torch import Tensor
 
 import priors
@@ -27,9 +28,8 @@ UNUSUAL = 4.0
 DEVIATIONS = 6.0
 
 
-@torch.inference_mode(False)  # of the caller: moment matching differentiates the denoiser
 def reconstruct(
-    y: Tensor,
+    y: Tensor | TensorList,
     physics: Physics,
     prior: str | Path | Prior = "fashion-28",
     sampler: str | Sampler | None = None,
@@ -48,12 +48,13 @@ def reconstruct(
     Raises ValueError, naming the argument, for whatever does not fit together. Warns (UserWarning) where such a prior
     is given a y that no image in [0, 1] can have caused, as one of an image in 0..255.
     """
-    if not isinstance(y, Tensor):
+    if not isinstance(y, Tensor | TensorList):
         raise TypeError(f"y must be a torch tensor (B, *measurement_shape), got {type(y).__name__}")
-    if isinstance(prior, str | Path):
-        posterior = _with_named(prior, physics, y)
-    else:
-        posterior = Posterior(prior, physics, y)
+    with torch.inference_mode(False):  # of the caller: weights made there could not be differentiated through
+        if isinstance(prior, str | Path):
+            posterior = _with_named(prior, physics, y)
+        else:
+            posterior = Posterior(prior, physics, y)
     _warn_of_scale(posterior)
     if sampler is None:
         sampler = default(posterior)
@@ -65,13 +66,14 @@ def reconstruct(
     return sampler.sample(posterior, n, seed=seed, progress=progress, antithetic=antithetic)
 
 
-def _with_named(name: str | Path, physics: Physics, y: Tensor) -> Posterior:
+def _with_named(name: str | Path, physics: Physics, y: Tensor | TensorList) -> Posterior:
     """The problem with a prior by name or file; where that is for images of another size, says which is for any."""
-    prior = priors.load(name).to(y.device)
+    first = y if isinstance(y, Tensor) else y[0]
+    prior = priors.load(name).to(first.device)
     try:
         return Posterior(prior, physics, y)
     except ValueError as error:
-        shape = tuple(getattr(physics, "img_size", None) or y.shape[1:])
+        shape = tuple(getattr(physics, "img_size", None) or first.shape[1:])
         if prior.image_shape in (None, shape) or len(shape) != 3 or shape[0] not in (1, 3):
             raise
         raise ValueError(

@@ -2,8 +2,9 @@
 
 from .batch import per_image
 from .create import available, create
-from .custom import from_functions
+from .custom import check_own_adjoint, from_functions
 from .decoded import decoded
+from .flattened import as_real, flattened
 from .likelihood import (
     GaussianLikelihood,
     LaplaceLikelihood,
@@ -12,7 +13,7 @@ from .likelihood import (
     PoissonLikelihood,
     likelihood,
 )
-from .linear import check_adjoint, diagonal, is_linear, sqnorm
+from .linear import check_adjoint, diagonal, is_linear, sqnorm, with_image_shape
 from .measurement import check_measurement, measured
 from .noise import noise_sigma
 
@@ -22,12 +23,15 @@ __all__ = [
     "Likelihood",
     "PoissonGaussianLikelihood",
     "PoissonLikelihood",
+    "as_real",
     "available",
     "check_adjoint",
     "check_measurement",
+    "check_own_adjoint",
     "create",
     "decoded",
     "diagonal",
+    "flattened",
     "from_functions",
     "is_linear",
     "likelihood",
@@ -35,4 +39,5 @@ __all__ = [
     "noise_sigma",
     "per_image",
     "sqnorm",
+    "with_image_shape",
 ]

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from deepinv.physics import LinearPhysics, NoiseModel, Physics, adjoint_function
+from deepinv.physics import (
+    ComposedPhysics,
+    DecomposablePhysics,
+    LinearPhysics,
+    NoiseModel,
+    Physics,
+    adjoint_function,
+)
 from torch import Tensor
 
 from .checks import check_image_shape, generator
+from .flattened import Flattened
 from .linear import check_adjoint, device_of
 from .noise import as_noise_model
 
 _TOLERANCE = 1e-3  # relative; far above float32 rounding, far below any wrong adjoint
+# deepinv's own adjoints are exact to 1e-6, but for the filtered ones of its Tomography(adjoint_via_backprop=False).
+_TOLERANCE_DEEPINV = 0.1
 
 
 class _Differentiated(LinearPhysics):
@@ -67,7 +77,52 @@ def from_functions(
     physics.to(device)
     if linear and A_adjoint is not None:
         _check_transpose(physics, shape)
+    physics._tried = True
     return physics
+
+
+def check_own_adjoint(physics: Physics, image_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+    """Raise ValueError unless the adjoint of a linear physics is one, tried on a random image in five products.
+
+    Those of `create` and `from_functions`, which are known to be, are not tried, nor is a physics that is not linear.
+    The error that is let pass is 1e-3, and 0.1 for deepinv's own classes, some of which have an approximate adjoint.
+    """
+    if isinstance(physics, Flattened):
+        for part in physics.parts:
+            check_own_adjoint(part, image_shape, dtype)
+        return
+    if not isinstance(physics, LinearPhysics) or _known(physics):
+        return
+    try:
+        error = check_adjoint(physics, image_shape, dtype=dtype)
+    except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as failure:
+        raise ValueError(
+            f"physics must have an A_adjoint that maps its measurements to images {tuple(image_shape)}, got from that "
+            f"of {type(physics).__name__}: {failure}; for an automatic one, give deepinv's LinearPhysics A and "
+            f"img_size={tuple(image_shape)}"
+        ) from failure
+    tolerance = _TOLERANCE_DEEPINV if _of_deepinv(physics) else _TOLERANCE
+    if not error <= tolerance:
+        raise ValueError(
+            f"A_adjoint of {type(physics).__name__} must be the transpose of its A, got |<Ax, y> - <x, A^T y>| / "
+            f"(|Ax| |y|) = {error:.2g} for random x and y, not at most {tolerance}; give one that is, or none, for an "
+            f"automatic one: deepinv.physics.LinearPhysics(A=A, img_size={tuple(image_shape)})"
+        )
+
+
+def _known(physics: Physics) -> bool:
+    """Whether create or from_functions made it, or all that it is composed of."""
+    if isinstance(physics, ComposedPhysics):
+        return all(map(_known, physics.physics_list))
+    return "_asked" in physics.__dict__ or "_tried" in physics.__dict__
+
+
+def _of_deepinv(physics: Physics) -> bool:
+    """Whether the code of its A and A_adjoint, or of all that it is composed of, is deepinv's or ours."""
+    if isinstance(physics, ComposedPhysics):
+        return all(map(_of_deepinv, physics.physics_list))
+    module = type(physics).__module__.split(".")[0]
+    return module in ("deepinv", "operators") and type(physics) not in (LinearPhysics, DecomposablePhysics)
 
 
 def _check_forward(

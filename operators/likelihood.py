@@ -13,6 +13,7 @@ import torch
 from deepinv.physics import GaussianNoise, LaplaceNoise, Physics, PoissonGaussianNoise, PoissonNoise, ZeroNoise
 from torch import Tensor
 
+from .flattened import Flattened
 from .linear import is_linear
 from .measurement import measured
 from .noise import noise_parameter
@@ -239,6 +240,8 @@ def likelihood(physics: Physics) -> Likelihood:
 
 
 def _plain_sensor(physics: Physics) -> bool:
+    if isinstance(physics, Flattened):
+        return all(_plain_sensor(part) for part in physics.parts)
     probe = torch.linspace(-10, 10, 41)
     try:
         return torch.equal(physics.sensor(probe.clone()), probe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from deepinv.physics import DecomposablePhysics, Demosaicing, Inpainting, Linear
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .batch import images_per_batch
 from .checks import check_image_shape, generator
 from .decoded import Decoded
 
@@ -19,17 +21,33 @@ def is_linear(physics: Physics) -> bool:
     return isinstance(physics, LinearPhysics)
 
 
-def check_adjoint(physics: Physics, image_shape: Sequence[int], seed: int = 0) -> float:
+def with_image_shape(physics: Physics, image_shape: tuple[int, ...]) -> Physics:
+    """The physics, or a copy that knows image_shape where deepinv's automatic adjoint does not but needs it as a tuple.
+
+    The copy shares all tensors and parts; the given physics is unchanged.
+    """
+    automatic = is_linear(physics) and type(physics).A_adjoint is LinearPhysics.A_adjoint and physics.A_adj is None
+    if not automatic or isinstance(physics.img_size, tuple):
+        return physics
+    clone = copy.copy(physics)
+    clone.img_size = image_shape
+    return clone
+
+
+def check_adjoint(
+    physics: Physics, image_shape: Sequence[int], seed: int = 0, dtype: torch.dtype = torch.float32
+) -> float:
     """|<Ax, y> - <x, A^T y>| / (|Ax| |y|) for a random x: about 1e-7 in float32 where A^T is the adjoint.
 
     The larger of two, for a random y and for y = A x: random vectors are nearly orthogonal in high dimensions, so that
     a wrong adjoint would pass the first alone; the second is of order 1 then.
-    Complex measurements count as pairs of real numbers. Raises ValueError when physics is not linear.
+    Complex measurements count as pairs of real numbers. dtype: of x. Raises ValueError when physics is not linear.
     """
     if not is_linear(physics):
         raise ValueError(f"physics must be a deepinv LinearPhysics to have an adjoint, got {type(physics).__name__}")
     rng = generator(seed)
-    x = torch.randn(1, *check_image_shape(image_shape), generator=rng).to(device_of(physics))
+    shape = (images_per_batch(physics) or 1, *check_image_shape(image_shape))
+    x = torch.randn(shape, generator=rng, dtype=dtype).to(device_of(physics))
     with torch.no_grad():
         forward = physics.A(x)
         y = torch.randn(forward.shape, generator=rng, dtype=forward.dtype).to(forward.device)

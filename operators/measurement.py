@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from deepinv.physics import MRI, Blur, BlurFFT, Inpainting, MultiCoilMRI, Physics, PoissonNoise
+from deepinv.utils import TensorList
 from torch import Tensor
 
 from .batch import images_per_batch
 from .checks import check_image_shape
 from .decoded import Decoded
+from .flattened import Flattened, as_real
 from .fourier import RealFourier
 from .linear import device_of
 
@@ -22,6 +24,8 @@ def measured(physics: Physics) -> Tensor | None:
     """
     if isinstance(physics, Decoded):
         return measured(physics.physics)
+    if isinstance(physics, Flattened):
+        return physics.spread([measured(part) for part in physics.parts])
     if isinstance(physics, RealFourier):
         return physics.sampling
     if isinstance(physics, (Inpainting, MRI)):
@@ -40,15 +44,17 @@ def measured(physics: Physics) -> Tensor | None:
     return mask
 
 
-def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -> None:
+def check_measurement(physics: Physics, y: Tensor | TensorList, image_shape: Sequence[int]) -> None:
     """Raise ValueError or TypeError unless y can be a batch of measurements of images of image_shape by physics.
 
     So that no sampler has to, it also refuses a mask that is not 0/1 or keeps nothing, and a kernel that is too large.
 
     y: (B, *measurement_shape), finite, float32 or float64, on the device of the physics; the shape is that of
-    A applied to zeros. A physics with parameters per image needs as many measurements.
+    A applied to zeros. Of a physics with complex measurements, complex; of a StackedPhysics, a TensorList. A physics
+    with parameters per image needs as many measurements.
     """
     shape = check_image_shape(image_shape)
+    physics, y = as_real(physics, y, shape)
     if not isinstance(y, Tensor):
         raise TypeError(f"y must be a torch tensor (B, *measurement_shape), got {type(y).__name__}")
     if y.dtype not in (torch.float32, torch.float64):
@@ -75,6 +81,8 @@ def check_measurement(physics: Physics, y: Tensor, image_shape: Sequence[int]) -
 
 
 def _check_kernel(physics: Physics, shape: Sequence[int]) -> None:
+    for part in physics.parts if isinstance(physics, Flattened) else ():
+        _check_kernel(part, shape)
     kernel = physics.filter if isinstance(physics, (Blur, BlurFFT)) else None
     if kernel is not None and any(k > side for k, side in zip(kernel.shape[-2:], shape[-2:], strict=True)):
         raise ValueError(
@@ -91,11 +99,14 @@ def _measurement_shape(physics: Physics, zeros: Tensor) -> tuple[int, ...]:
         raise ValueError(
             f"physics must accept images of shape {tuple(zeros.shape[1:])} and {zeros.dtype}, got from its A: {error}"
         ) from error
-    if not isinstance(output, Tensor) or output.is_complex():
-        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+    if not isinstance(output, Tensor):
         raise ValueError(
-            f"physics must give real tensors, got {kind}; wrap it by operators.from_functions with "
-            "torch.view_as_real of its measurements"
+            f"physics must give a tensor, or be a deepinv.physics.stack of several that do, got {type(output).__name__}"
+        )
+    if output.is_complex():
+        raise ValueError(
+            f"y must be {str(output.dtype).removeprefix('torch.')} as the physics gives it, got {zeros.dtype}; "
+            "use torch.view_as_complex(y) if its last axis holds (real, imaginary)"
         )
     return tuple(output.shape[1:])
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeGuard, cast
 
@@ -32,9 +33,18 @@ DIRECT = 2**14
 MEMORY = 2**22
 CACHE = 2**18
 DEFAULT_NODES = {1: 256, 2: 64, 3: 32, 4: 24, 5: 18}
+# Error of log Z up to which more nodes are taken, from which a warning says so, and how many nodes are tried.
+RESOLVED, WRONG = 1e-9, 1e-6
+MOST = 2**21
+# Beyond so many sigma from the manifold, and sizes of it, float64 tells no other point from the nearest one.
+FAR_SIGMAS, FAR_SIZES = 1e6, 100.0
+# How often kappa of a polar rule is doubled for a density steeper than it.
+STEEPER = 7
 # Of exponents (B, k) of nodes (k, d) or (B, k, d) about x (B, d).
 Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
 Evaluate = Callable[[Reduce, Tensor, Tensor], Tensor]
+# On each factor of a product, how to integrate (`PolarRule.choose`).
+Choices = Sequence[tuple[int, int, int]]
 # Nodes of a table cost so much less than those that are computed for every x.
 CHEAPER = 6
 
@@ -45,17 +55,52 @@ class ChartLaw:
     def __init__(self, manifold: Submanifold, log_density: LogDensity | None, nodes: int | None) -> None:
         self.manifold, self.log_density = manifold, log_density
         self.size = manifold.image_shape[0]
-        self.nodes = DEFAULT_NODES[manifold.dim] if nodes is None else nodes
-        self.counts = [self.nodes] * manifold.dim
-        u, weights = lattice(manifold.axes, self.counts)
-        values = torch.cat([self.log_values(part) for part in u.split(CACHE)])
-        self.node_values = values
-        self.log_normaliser = float((values + weights.log()).logsumexp(0))
-        if not math.isfinite(self.log_normaliser):
-            raise ValueError(f"log_density must be finite somewhere and never NaN, got a sum of {self.log_normaliser}")
+        self._tabulate(DEFAULT_NODES[manifold.dim] if nodes is None else int(nodes))
+        if log_density is not None:
+            self._resolve(nodes is None)
+        values = self.node_values
         spread = float(values.max() - values[values.isfinite()].min())
         self.cut = CUT + min(spread, 60.0)
         self._tables: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def _tabulate(self, nodes: int) -> None:
+        """The density at so many nodes per coordinate, and its integral."""
+        self.nodes, self.counts = nodes, [nodes] * self.manifold.dim
+        u, weights = lattice(self.manifold.axes, self.counts)
+        with torch.no_grad():
+            self.node_values = torch.cat([self.log_values(part) for part in u.split(CACHE)])
+        self.log_normaliser = float((self.node_values + weights.log()).logsumexp(0))
+        if not math.isfinite(self.log_normaliser):
+            raise ValueError(f"log_density must be finite somewhere and never NaN, got a sum of {self.log_normaliser}")
+
+    def _resolve(self, refine: bool) -> None:
+        """More nodes, if they may be refined, until they resolve the density; else as many as before, and a warning."""
+        first, error = self.nodes, self._error()
+        off = error
+        while refine and not off <= RESOLVED and (more := math.ceil(1.5 * self.nodes)) ** self.manifold.dim <= MOST:
+            self._tabulate(more)
+            off = self._error()
+        if off <= RESOLVED or (off <= WRONG and not error <= WRONG):
+            return
+        if self.nodes > first:
+            self._tabulate(first)
+            self._error()
+        if error <= WRONG:
+            return
+        warnings.warn(
+            f"log_density is not resolved by {first} nodes per coordinate, the logarithm of its integral is off by "
+            f"{error:.1g}: pass nodes=, or expect errors of that order and larger ones near steps and peaks",
+            UserWarning,
+            stacklevel=7,
+        )
+
+    def _error(self) -> float:
+        """By how much log Z differs on a lattice that is moved, not along any diagonal."""
+        u, weights = lattice(self.manifold.axes, self.counts)
+        step = 2 * math.pi * torch.tensor([0.5, 0.31, 0.18][: self.manifold.dim], dtype=torch.float64) / self.nodes
+        with torch.no_grad():
+            values = torch.cat([self.log_values(part + step) for part in u.split(CACHE)])
+        return abs(float((values + weights.log()).logsumexp(0)) - self.log_normaliser)
 
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
         raise NotImplementedError
@@ -152,19 +197,23 @@ class LatticeLaw(ChartLaw):
 
     def _groups(self, x: Tensor, sigma: Tensor) -> list[tuple[Tensor, Evaluate]]:
         """Indices of items, and how to evaluate them."""
-        rest = torch.arange(len(x), device=x.device)
-        groups: list[tuple[Tensor, Evaluate]] = []
+        coarse = self._table([COARSE] * self.manifold.dim)[0].to(x.device)
+        distance = torch.cdist(x, coarse).amin(1) if len(x) else x.sum(1)
+        # Not finite counts as far: one node passes it on.
+        near = distance <= (FAR_SIGMAS * sigma[:, 0]).clamp_min(FAR_SIZES * sum(self.manifold.speeds))
+        rest = near.nonzero()[:, 0]
+        groups: list[tuple[Tensor, Evaluate]] = [] if bool(near.all()) else [((~near).nonzero()[:, 0], self._far)]
         if self.bumps is not None:
-            fine = rest[self._nodes_at_least(sigma) > CHEAPER * len(self.bumps.rules[1].xi)]
+            fine = rest[self._nodes_at_least(sigma[rest]) > CHEAPER * len(self.bumps.rules[1].xi)]
             bumps = self.bumps.choose(x[fine], sigma[fine])
             for k in bumps.rule.unique().tolist():
                 if k >= 0:
                     chosen = bumps.rule == k
                     groups.append((fine[chosen], functools.partial(self._about, self.bumps, bumps.of(chosen), k)))
-            left = torch.ones_like(rest, dtype=torch.bool)
+            left = near.clone()
             left[fine[bumps.rule >= 0]] = False
-            rest = rest[left]
-        present, group = self._counts_wanted(x[rest], sigma[rest]).unique(dim=0, return_inverse=True)
+            rest = left.nonzero()[:, 0]
+        present, group = self._counts_wanted(distance[rest], sigma[rest]).unique(dim=0, return_inverse=True)
         for k, counts in enumerate(present.tolist()):
             groups.append((rest[group == k], functools.partial(self._on_lattice, counts)))
         return groups
@@ -172,6 +221,16 @@ class LatticeLaw(ChartLaw):
     def _nodes_at_least(self, sigma: Tensor) -> Tensor:
         """Nodes of the lattice of an x on the manifold, (B,)."""
         return (2 * math.pi * sigma.new_tensor(self.manifold.speeds) / (SPACING * sigma)).clamp_min(COARSE).prod(1)
+
+    def _far(self, reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
+        """By the nearest point alone, with the volume of the bump to the accuracy that the exponent leaves."""
+        with torch.no_grad():
+            u = self.manifold.coordinates(self.manifold.project(x))[:, None]
+            points = self.manifold.point(u)
+            values = self.log_values(u) - self.manifold.log_element(u)
+        squares = (points - x[:, None]).square().sum(-1)
+        spread = 2 * math.pi * sigma**2 / (1 + self.manifold.curvature * squares.detach().sqrt())
+        return reduce(x, values + self.manifold.dim / 2 * spread.log() - squares / (2 * sigma**2), points)
 
     def _about(self, rules: BumpRules, bumps: Bumps, k: int, reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
         """By rule k about the nearest points."""
@@ -188,12 +247,10 @@ class LatticeLaw(ChartLaw):
         rows = max(1, CACHE // (self.size * len(rules.rules[k].xi)))
         return _in_parts(evaluate, x, torch.arange(len(x), device=x.device), rows)
 
-    def _counts_wanted(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _counts_wanted(self, distance: Tensor, sigma: Tensor) -> Tensor:
         """Nodes per coordinate (B, dim): enough for sigma and for the density, of the form (16 | 20 | 24 | 28) 2^a."""
-        coarse = [COARSE] * self.manifold.dim
-        nearest = torch.cdist(x, self._table(coarse)[0].to(x.device)).amin(1)
-        spacing = SPACING * sigma[:, 0] / (1 + self.manifold.curvature * nearest).sqrt()
-        wanted = 2 * math.pi * x.new_tensor(self.manifold.speeds) / spacing[:, None]
+        spacing = SPACING * sigma[:, 0] / (1 + self.manifold.curvature * distance).sqrt()
+        wanted = 2 * math.pi * sigma.new_tensor(self.manifold.speeds) / spacing[:, None]
         wanted = wanted.clamp_min(max(COARSE, self.nodes))
         power = 2 ** (wanted / COARSE).log2().floor()
         return (4 * (wanted / (4 * power)).ceil() * power).long()
@@ -276,9 +333,56 @@ class PolarLaw(ChartLaw):
     """
 
     def __init__(self, manifold: Sphere | Product, log_density: LogDensity, nodes: int | None) -> None:
-        super().__init__(manifold, log_density, nodes)
         self.density = log_density
-        self.rules = [PolarRule(cast(Sphere, sphere), self.nodes) for sphere in _factors(manifold)]
+        super().__init__(manifold, log_density, nodes)
+
+    def _error(self) -> float:
+        """Of log Z by the rules about a point in general position, and of log-integrals over narrow bumps."""
+        self.rules = [PolarRule(cast(Sphere, sphere), self.nodes) for sphere in _factors(self.manifold)]
+        self._table: tuple[Tensor, Tensor] | None = None
+        place = torch.arange(1, self.size + 1, dtype=torch.float64).sin()[None]
+        weak = [1e-12] * len(self.rules)
+        whole = self._log_integral(place, weak, [rule.wide(0.0) for rule in self.rules])
+        error = abs(whole + sum(rule.radius**2 for rule in self.rules) / 2 - self.log_normaliser)
+        if not error <= RESOLVED:
+            return error
+        # Bumps on the way to the least value, where the density rises steeply and far.
+        u, _ = lattice(self.manifold.axes, self.counts)
+        values = self.node_values - torch.cat([self.manifold.log_element(part) for part in u.split(CACHE)])
+        least = self.manifold.point(u[values.where(values.isfinite(), math.inf).argmin()])
+        place = 0.7 * self.manifold.project(place) + least
+        return max(error, *(self._narrow_error(place, i) for i in range(len(self.rules))))
+
+    def _narrow_error(self, place: Tensor, i: int) -> float:
+        """Of the narrow rule on factor i, next to a point of the others; the rule is left for larger k if that helps.
+
+        A density may be steeper, kappa larger, than so many nodes ask for, as are bumps that they resolve.
+        """
+        rule = self.rules[i]
+        kappas, errors = [rule.kappa * 2**j for j in range(STEEPER)], []
+        for rule.kappa in kappas:
+            strengths = [1e8] * len(self.rules)
+            strengths[i] = 1.01 * rule.narrow
+            x = self._at(place, strengths)
+            parts = zip(self.rules, self._split(x), strict=True)
+            choices = [tuple(r.choose(part, x.new_ones(1, 1))[0].tolist()) for r, part in parts]
+            wide = [*choices[:i], rule.wide(strengths[i]), *choices[i + 1 :]]
+            narrow, whole = (self._log_integral(place, strengths, c) for c in (choices, wide))
+            errors.append(abs(narrow - whole))
+            if errors[-1] <= RESOLVED:
+                break
+        rule.kappa = kappas[errors.index(min(errors))]
+        return min(errors)
+
+    def _at(self, place: Tensor, strengths: list[float]) -> Tensor:
+        """The x (1, d) in the directions of place whose bumps have these k at sigma 1."""
+        parts = zip(self.rules, self._split(place), strengths, strict=True)
+        return torch.cat([rule.sphere.project(part) * k / rule.radius**2 for rule, part, k in parts], dim=-1)
+
+    def _log_integral(self, place: Tensor, strengths: list[float], choices: Choices) -> float:
+        x = self._at(place, strengths)
+        with torch.no_grad():
+            return float(self._exponents(choices, x, x.new_ones(1, 1))[0].logsumexp(1))
 
     def displacement(self, x: Tensor, sigma: Tensor) -> Tensor:
         def reduce(a: Tensor, exponent: Tensor, points: Tensor) -> Tensor:
@@ -298,7 +402,7 @@ class PolarLaw(ChartLaw):
         present, group = chosen.unique(dim=0, return_inverse=True)
         order, values = [], []
         for k, row in enumerate(present.reshape(len(present), -1, 3).tolist()):
-            choices = [(narrow, count, degree) for narrow, count, degree in row]
+            choices = [tuple(choice) for choice in row]
             index = (group == k).nonzero()[:, 0]
             nodes = math.prod(rule.count(choice) for rule, choice in zip(self.rules, choices, strict=True))
             evaluate = functools.partial(self._evaluate, reduce, choices)
@@ -306,7 +410,16 @@ class PolarLaw(ChartLaw):
             values.append(_in_parts(evaluate, x[index], sigma[index], max(1, MEMORY // (self.size * nodes))))
         return torch.cat(values)[torch.cat(order).argsort()]
 
-    def _evaluate(self, reduce: Reduce, choices: list[tuple[int, int, int]], x: Tensor, sigma: Tensor) -> Tensor:
+    def _evaluate(self, reduce: Reduce, choices: Choices, x: Tensor, sigma: Tensor) -> Tensor:
+        exponent, points = self._exponents(choices, x, sigma)
+        bare = exponent.detach().isneginf().all(1)
+        if not bool(bare.any()):
+            return reduce(x, exponent, points)
+        values = [reduce(x[~bare], exponent[~bare], points[~bare]), self._on_lattice(reduce, x[bare], sigma[bare])]
+        return torch.cat(values)[torch.cat([(~bare).nonzero()[:, 0], bare.nonzero()[:, 0]]).argsort()]
+
+    def _exponents(self, choices: Choices, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponents (B, K) and nodes (B, K, d)."""
         points, exponent = x.new_zeros(len(x), 1, 0), x.new_zeros(len(x), 1)
         for rule, part, choice in zip(self.rules, self._split(x), choices, strict=True):
             more, log_weight = rule.about(part, sigma, choice)
@@ -314,7 +427,23 @@ class PolarLaw(ChartLaw):
             pair = [points[:, :, None].expand(shape), more[:, None].expand(shape)]
             points = torch.cat(pair, dim=-1).flatten(1, 2)
             exponent = (exponent[:, :, None] + log_weight[:, None]).flatten(1)
-        return reduce(x, exponent + self.density(points), points)
+        return exponent + self.density(points), points
+
+    def _on_lattice(self, reduce: Reduce, x: Tensor, sigma: Tensor) -> Tensor:
+        """Where the density is 0 at all nodes about x: by those of the whole chart, right to their spacing."""
+        if self._table is None:
+            counts = [max(self.nodes, int(CACHE ** (1 / self.manifold.dim)))] * self.manifold.dim
+            u, weights = lattice(self.manifold.axes, counts)
+            with torch.no_grad():
+                values = self.log_values(u) + weights.log()
+                held = values.isfinite()
+                self._table = self.manifold.point(u[held]), values[held]
+        points, values = (t.to(x.device) for t in self._table)
+
+        def evaluate(a: Tensor, s: Tensor) -> Tensor:
+            return reduce(a, values - (points - a[:, None]).square().sum(-1) / (2 * s**2), points)
+
+        return _in_parts(evaluate, x, sigma, max(1, MEMORY // points.numel()))
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.manifold.split(x) if isinstance(self.manifold, Product) else (x,)

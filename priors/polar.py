@@ -24,6 +24,8 @@ from .manifolds import Sphere
 LOG_TOLERANCE = math.log(1e-12)
 # Above this k the cut at v = 2 leaves less than exp(-2 k) and does not count.
 NARROW = 40.0
+# A narrow bump needs so many nodes in v for densities of a larger kappa: kappa^2 / (2 k) is up to 8.5 there.
+STEEP, STEEP_NODES = 34.0, 16
 
 
 class PolarRule:
@@ -37,14 +39,26 @@ class PolarRule:
         self.sphere, self.dim, self.radius, self.bandwidth = sphere, sphere.dim, sphere.radius, nodes
         self.kappa = 2 * math.exp((LOG_TOLERANCE + math.lgamma(nodes + 1)) / nodes)
 
+    @property
+    def narrow(self) -> float:
+        """The k above which the bump counts as narrow; the mean over w may grow as exp(kappa (2 v)^(1/2))."""
+        return max(NARROW, 2 * self.kappa, self.kappa**2 / 17)
+
     def choose(self, x: Tensor, sigma: Tensor) -> Tensor:
         """How to integrate about each x: whether the bump is narrow, nodes in v, degree in w, (B, 3)."""
-        k = self._strength(x, sigma)[:, 0]
-        narrow = k > max(NARROW, 2 * self.kappa)
+        # A strength that is not finite takes any rule, which passes it on.
+        k = self._strength(x, sigma)[:, 0].nan_to_num(0, 0)
+        narrow = k > self.narrow
         c = (self.kappa + 2) / k.clamp_min(NARROW)
         laguerre = 2 + LOG_TOLERANCE / (2 * (c / (2 - c).clamp_min(1)).log())
+        laguerre = laguerre.clamp_min(STEEP_NODES if self.kappa > STEEP else 0)
         jacobi = (self.bandwidth + (-2 * LOG_TOLERANCE * k).sqrt() + 8) / 2
         return torch.stack([narrow.long(), laguerre.where(narrow, jacobi).ceil().long(), self._degree(k)], dim=1)
+
+    def wide(self, k: float) -> tuple[int, int, int]:
+        """A choice for this k, narrow or not, that leaves out no degree in w."""
+        count = math.ceil((self.bandwidth + math.sqrt(-2 * LOG_TOLERANCE * k) + 8) / 2)
+        return 0, count, int(self._degree(torch.zeros(1, dtype=torch.float64)))
 
     def _strength(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self.radius * torch.linalg.vector_norm(x, dim=-1, keepdim=True) / sigma**2

@@ -339,7 +339,9 @@ def main() -> int:
             results[name, method] = row
             write(list(results.values()), args.out)
             print({key: row.get(key) for key in ("manifold", "method", "quadrature", "slope")}, file=sys.stderr)
-    return finish([results[key] for key in product(PRIORS, METHODS) if key in results], args.out, args.quick)
+    # In the order of the table, and then what an earlier version of this script has left there under other names.
+    order = [*(key for key in product(PRIORS, METHODS) if key in results), *results]
+    return finish([results[key] for key in dict.fromkeys(order)], args.out, args.quick)
 
 
 def is_sampled(name: str, method: str, quick: bool) -> bool:
@@ -375,12 +377,12 @@ def finish(results: list[dict], out: Path, quick: bool) -> int:
                 f"{row['slope']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
                 f"{np.mean(row['floor']):.3f}",
             )
-            there = f"{row['quadrature_there']:.3f}"
+            there = f"{round(row['quadrature_there'], 3) + 0.0:.3f}"  # no -0.000
             ends = [row["slope"]] if quick else [row["low"], row["high"]]
             # That of the cancelled score is stated: it has its limit at smaller sigma than can be sampled.
             met = met and (row["method"] == CANCELLED or all(abs(end - expected) <= 0.15 for end in ends))
         missed += not met
-        known = f"{row['manifold']} | {row['method']} | {expected:g} | {row['quadrature']:.3f}"
+        known = f"{row['manifold']} | {row['method']} | {expected:g} | {round(row['quadrature'], 3) + 0.0:.3f}"
         line = f"| {known} | {there} | {sampled} | {floor} |"
         print(line + ("" if met else " MISSED"))
     for row in results:

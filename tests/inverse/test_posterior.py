@@ -3,10 +3,11 @@
 import pytest
 import torch
 from deepinv.models import MedianFilter
-from deepinv.physics import LaplaceNoise, PoissonNoise
+from deepinv.physics import Denoising, GaussianNoise, LaplaceNoise, LinearPhysics, PoissonNoise
+from deepinv.utils import TensorList
 
 import operators
-from inverse import Posterior
+from inverse import MMPS, Posterior
 from priors import Denoiser, Empirical, GaussianMixture, MaximumEntropy, Perturbed
 
 SHAPE = (3, 6, 6)
@@ -191,3 +192,90 @@ def test_a_prior_on_another_device_is_refused_and_how_to_move_it():
         ValueError, match=r"prior must be on the device of y, cpu, got one on meta; use prior.to\('cpu'\)"
     ):
         Posterior(prior, given, torch.zeros(1, 1, 8, 8))
+
+
+IMAGE = (1, 4, 4)
+TAU = 0.5  # standard deviation of the prior below, around 0
+
+
+def spectrum(noise, **kwargs):
+    return LinearPhysics(A=lambda x: torch.fft.fft2(x, norm="ortho"), noise_model=GaussianNoise(noise), **kwargs)
+
+
+# The physics, and the precision that the data add to that of the prior, 1 / TAU^2, for each of two images; A^T A is I
+# in all of them. Complex noise of deviation s has s^2 / 2 in the real part and as much in the imaginary one.
+IN_PARTS = {
+    "one level": (Denoising(GaussianNoise(0.2)).stack(Denoising(GaussianNoise(0.2))), [50.0, 50.0]),
+    "two levels": (Denoising(GaussianNoise(0.2)).stack(Denoising(GaussianNoise(0.1))), [125.0, 125.0]),
+    "one per image": (
+        Denoising(GaussianNoise(0.2)).stack(Denoising(GaussianNoise(torch.tensor([0.1, 0.5])))),
+        [125.0, 29.0],
+    ),
+    "complex": (spectrum(0.2), [50.0, 50.0]),
+    "complex and real": (spectrum(0.2).stack(Denoising(GaussianNoise(0.2))), [75.0, 75.0]),
+}
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_posteriors_of_stacked_and_complex_measurements_are_those_of_gaussian_algebra(name):
+    given, precision = IN_PARTS[name]
+    normal = GaussianMixture(torch.zeros(1, *IMAGE), torch.tensor([TAU**2]))
+    truth = TAU * torch.randn(2, *IMAGE, generator=torch.Generator().manual_seed(0))
+    y = given(truth)
+    problem = Posterior(normal, given, y)
+    expected = (1 / TAU**2 + torch.tensor(precision)).rsqrt().reshape(2, 1, 1, 1).expand(2, *IMAGE)
+    torch.testing.assert_close(problem.exact().std(), expected, rtol=1e-4, atol=0)
+    # the score is 0 at the mean
+    mean = problem.exact().mean()
+    torch.testing.assert_close(problem.likelihood_score(mean), mean / TAU**2, rtol=1e-3, atol=1e-3)
+    # the truth is one draw of the posterior: 32 standard normal numbers, their mean square 1 to within 4 deviations
+    assert float(((truth - mean) / expected).square().mean()) < 1 + 4 * 0.25
+
+    samples = MMPS().sample(problem, 200, seed=0)
+    # 6,400 numbers: the root mean square of the samples' deviations is known to 0.9%, here to 5 of that
+    ratio = ((samples.x - mean) / expected).square().mean((0, 2, 3, 4)).sqrt()
+    torch.testing.assert_close(ratio, torch.ones(2), rtol=0, atol=0.065)
+    assert float(((samples.mean - mean) / expected).square().mean()) < (1 + 5 * 0.25) / 200
+    # what is kept with the samples makes the problem once more, in the units of its noise level
+    assert samples.y is problem.y and samples.y.ndim == 2
+    assert samples.info["noise_sigma"] == operators.noise_sigma(problem.physics).flatten().tolist()
+    again = Posterior(normal, operators.flattened(given, IMAGE), samples.y)
+    torch.testing.assert_close(again.exact().mean(), mean)
+
+
+def test_a_measurement_in_parts_is_not_changed():
+    given = IN_PARTS["complex and real"][0]
+    y = given(torch.rand(2, *IMAGE))
+    before = [piece.clone() for piece in y.x]
+    Posterior(GaussianMixture(torch.zeros(1, *IMAGE), torch.ones(1)), given, y)
+    assert isinstance(y, TensorList)
+    assert all(torch.equal(piece, copy) for piece, copy in zip(y.x, before, strict=True))
+
+
+@pytest.mark.parametrize("img_size", [None, list(IMAGE)])
+def test_a_physics_that_does_not_know_its_images_learns_them_from_the_prior(img_size):
+    given = LinearPhysics(A=lambda x: x[..., :2], noise_model=GaussianNoise(0.2), img_size=img_size)
+    normal = GaussianMixture(torch.zeros(1, *IMAGE), torch.tensor([TAU**2]))
+    problem = Posterior(normal, given, given(torch.rand(1, *IMAGE)))
+    assert given.img_size is img_size
+    expected = torch.full((1, *IMAGE), TAU)
+    expected[..., :2] = (1 / TAU**2 + 1 / 0.2**2) ** -0.5
+    torch.testing.assert_close(problem.exact().std(), expected)
+    assert MMPS(steps=4).sample(problem, 2).x.shape == (2, 1, *IMAGE)
+
+
+def test_a_physics_without_image_shape_is_refused_where_the_prior_has_none_either():
+    given = LinearPhysics(A=lambda x: x[..., :2], noise_model=GaussianNoise(0.2))
+    with pytest.raises(ValueError, match=r"image_shape is needed.*LinearPhysics\(\.\.\., img_size=\(C, H, W\)\)"):
+        Posterior(MedianFilter(), given, torch.rand(1, 1, 4, 2))
+    assert Posterior(MedianFilter(), given, torch.rand(1, 1, 4, 2), IMAGE).image_shape == IMAGE
+
+
+@pytest.mark.parametrize("factor", [3.0, -1.0])
+def test_an_adjoint_of_your_own_that_is_none_is_refused(factor):
+    given = LinearPhysics(A=lambda x: x, A_adjoint=lambda y: factor * y, noise_model=GaussianNoise(0.2))
+    normal = GaussianMixture(torch.zeros(1, *IMAGE), torch.ones(1))
+    with pytest.raises(ValueError, match=r"A_adjoint of LinearPhysics must be the transpose of its A.*img_size="):
+        Posterior(normal, given, torch.rand(1, *IMAGE))
+    with pytest.raises(ValueError, match="A_adjoint of LinearPhysics must be the transpose"):
+        Posterior(normal, Denoising(GaussianNoise(0.1)).stack(given), TensorList([torch.rand(1, *IMAGE)] * 2))

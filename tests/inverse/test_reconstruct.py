@@ -166,3 +166,33 @@ def test_other_kinds_of_arguments_are_refused(y, sampler, message):
     physics = operators.create("denoising", (1, 28, 28), noise=0.1)
     with pytest.raises(TypeError, match=message):
         inverse.reconstruct(y, physics, sampler=sampler)
+
+
+def test_parts_of_a_stack_are_reconstructed_together():
+    """A list of measurements, by a prior's name; and the same samples as from the real vectors it is laid out as."""
+    physics = operators.create("gaussian-blur", (1, 28, 28), noise=0.1).stack(
+        operators.create("inpainting", (1, 28, 28), keep=0.3, noise=0.2)
+    )
+    y = physics(torch.full((1, 1, 28, 28), 0.3))
+    sampler = inverse.DPS(steps=2)
+    found = inverse.reconstruct(y, physics, "fashion-28", sampler, n=2)
+    again = sampler.sample(Posterior(load("fashion-28"), operators.flattened(physics, (1, 28, 28)), found.y), 2)
+    assert torch.equal(found.x, again.x)
+
+
+def test_the_caller_may_be_in_inference_mode():
+    """Which would keep moment matching from differentiating the denoiser."""
+    physics = operators.create("denoising", (1, 28, 28), noise=0.1)
+    sampler = inverse.MMPS(steps=2, iterations=1)
+    with torch.inference_mode():
+        y = physics(torch.full((1, 1, 28, 28), 0.3))
+        found = inverse.reconstruct(y, physics, "fashion-28", sampler, n=2)
+    assert not found.x.is_inference()
+    assert torch.equal(found.x, inverse.reconstruct(y.clone(), physics, "fashion-28", sampler, n=2).x)
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, None, -1, 2**63])
+def test_other_seeds_are_refused(seed):
+    physics = operators.create("denoising", (1, 28, 28), noise=0.1)
+    with pytest.raises(ValueError, match="seed must be"):
+        inverse.reconstruct(physics(torch.zeros(1, 1, 28, 28)), physics, n=1, seed=seed)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from deepinv.physics import Physics
+from deepinv.physics import Blur, Denoising, GaussianNoise, LinearPhysics, Physics, Tomography
 
 import operators
 
@@ -83,3 +83,65 @@ def test_the_mismatch_of_an_adjoint_is_explained() -> None:
     wrong = r"got \|<Ax, y> - <x, A\^T y>\| / \(\|Ax\| \|y\|\) = 0\.\d+ for random x and y, not at most 0\.001"
     with pytest.raises(ValueError, match=wrong):
         operators.from_functions(lambda x: 2 * x, lambda y: y, SHAPE)
+
+
+class _Own(LinearPhysics):
+    """A user's class, with a factor that its adjoint has and its A lacks."""
+
+    def __init__(self, factor: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def A(self, x: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        return _difference(x)
+
+    def A_adjoint(self, y: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        return self.factor * _difference_adjoint(y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_adjoint_of_a_class_of_your_own_is_tried(dtype: torch.dtype) -> None:
+    assert operators.check_own_adjoint(_Own(1.0), SHAPE, dtype) is None
+    for factor in (3.0, -1.0, 1.01):
+        with pytest.raises(ValueError, match=r"A_adjoint of _Own must be the transpose of its A, got .* not at most 0"):
+            operators.check_own_adjoint(_Own(factor), SHAPE, dtype)
+
+
+@pytest.mark.parametrize(
+    "physics",
+    [
+        LinearPhysics(A=_difference, A_adjoint=lambda y: 3 * _difference_adjoint(y)),
+        LinearPhysics(A=lambda x: x + 1, img_size=SHAPE),
+        _Own(3.0) * operators.from_functions(lambda x: 2 * x, image_shape=SHAPE),
+        operators.flattened(Denoising(GaussianNoise(0.1)).stack(_Own(3.0, noise_model=GaussianNoise(0.1))), SHAPE),
+    ],
+)
+def test_any_adjoint_of_your_own_is_tried(physics: Physics) -> None:
+    with pytest.raises(ValueError, match="A_adjoint of .* must be the transpose of its A"):
+        operators.check_own_adjoint(physics, SHAPE)
+
+
+def test_an_adjoint_that_fails_is_explained() -> None:
+    with pytest.raises(
+        ValueError, match=r"A_adjoint that maps its measurements to images \(1, 4, 5\), got .*img_size="
+    ):
+        operators.check_own_adjoint(LinearPhysics(A=_difference), SHAPE)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_approximate_adjoints_of_deepinv_are_left_to_it() -> None:
+    exact = Blur(filter=torch.rand(1, 1, 3, 3), padding="replicate")
+    filtered = Tomography(angles=20, img_width=32, adjoint_via_backprop=False)
+    assert operators.check_adjoint(exact, (1, 8, 8)) < 1e-6
+    assert 1e-3 < operators.check_adjoint(filtered, (1, 32, 32)) < 0.03
+    for physics, shape in ((exact, (1, 8, 8)), (filtered, (1, 32, 32))):
+        assert operators.check_own_adjoint(physics, shape) is None
+
+
+def test_operators_that_are_known_are_not_tried_again() -> None:
+    tried = []
+    count = operators.from_functions(lambda x: tried.append(1) or _difference(x), _difference_adjoint, SHAPE)
+    tried.clear()
+    operators.check_own_adjoint(count, SHAPE)
+    operators.check_own_adjoint(operators.create("saturation", SHAPE), SHAPE)  # not linear
+    assert not tried

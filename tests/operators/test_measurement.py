@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from deepinv.physics import MRI, Blur, BlurFFT, Inpainting, MultiCoilMRI, Physics, PoissonNoise
+from deepinv.physics import MRI, Blur, BlurFFT, Inpainting, LinearPhysics, MultiCoilMRI, Physics, PoissonNoise
 
 import operators
 
@@ -69,10 +69,17 @@ def test_negative_counts_are_refused_under_poisson_noise() -> None:
         operators.check_measurement(physics, torch.tensor([[-1.0, 2.0]]), (2,))
 
 
-def test_complex_measurements_are_refused_with_the_way_out() -> None:
+def test_a_real_measurement_of_a_complex_physics_is_refused_with_the_way_out() -> None:
     physics = operators.create("phase-retrieval", (1, 4, 4)).B
-    with pytest.raises(ValueError, match=r"physics must give real tensors.*view_as_real"):
+    assert operators.check_measurement(physics, physics.A(torch.rand(1, 1, 4, 4) + 0j), (1, 4, 4)) is None
+    with pytest.raises(ValueError, match=r"y must be complex64 as the physics gives it, got torch.float32.*as_complex"):
         operators.check_measurement(physics, torch.rand(1, 64), (1, 4, 4))
+
+
+def test_a_list_of_measurements_is_refused_where_the_physics_is_no_stack() -> None:
+    physics = LinearPhysics(A=lambda x: [x, x])
+    with pytest.raises(ValueError, match=r"physics must give a tensor, or be a deepinv.physics.stack.*got list"):
+        operators.check_measurement(physics, torch.rand(1, 1, 4, 4), (1, 4, 4))
 
 
 def test_measured_tells_which_entries_carry_information() -> None:

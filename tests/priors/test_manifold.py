@@ -150,6 +150,79 @@ def test_joint_density_on_a_product_agrees_with_its_factors(factors, sigma):
     torch.testing.assert_close(general.log_prob(x, sigma), closed.log_prob(x, sigma), rtol=1e-12, atol=1e-9)
 
 
+@EACH
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_a_state_that_diverged_is_passed_on(prior, value):
+    """NaN for it alone where it is not finite; the nearest point where it is far away."""
+    x = noisy(prior, 3, 0.3)
+    expected = prior.displacement(x, 0.3)
+    x[1] = value
+    found, log_prob = prior.displacement(x, 0.3), prior.log_prob(x, 0.3)
+    torch.testing.assert_close(found[[0, 2]], expected[[0, 2]], rtol=0, atol=1e-12)
+    assert bool(log_prob[[0, 2]].isfinite().all())
+    if math.isfinite(value):
+        assert float((found[1] + x[1]).norm()) < 1e-12 * value
+        torch.testing.assert_close(log_prob[1], -x[1].square().sum() / 2 / 0.3**2, rtol=1e-12, atol=0)
+    else:
+        assert bool(found[1].isnan().any()) and not math.isfinite(float(log_prob[1]))
+
+
+@pytest.mark.parametrize(("n", "kappa"), [(1, 3000.0), (2, 60.0), (2, 300.0), (2, 1000.0), (3, 100.0)])
+def test_sharp_densities_get_the_nodes_they_need(n, kappa):
+    """On the peak, opposite to it, where the density is steep, and in between."""
+    density = VonMisesFisher([1.0, -2.0, 0.5, 1.0][: n + 1], kappa)
+    closed, general = Manifold(Sphere(n), density), Manifold(Sphere(n), as_general(density))
+    side = Sphere(n).project(torch.tensor([[2.0, 1.0, 1.0, -0.5]], dtype=DOUBLE)[:, : n + 1])
+    x = torch.cat([density.direction[None], -density.direction[None], side])
+    for sigma in (0.3, 0.1, 0.02):
+        found, expected = general.displacement(x, sigma), closed.displacement(x, sigma)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(general.log_prob(x, sigma), closed.log_prob(x, sigma), rtol=1e-12, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("manifold", "density"),
+    [
+        (Circle(), lambda p: torch.where(p[..., 0] > 0.1, 0.0, -math.inf).double()),
+        (Torus(2.0, 0.5), lambda p: 4000 * p[..., 2]),
+        (Sphere(3), lambda p: 3000 * p[..., 0]),
+    ],
+    ids=["step", "torus", "3-sphere"],
+)
+def test_a_density_that_is_not_resolved_is_said_to_be(manifold, density):
+    with pytest.warns(UserWarning, match="log_density is not resolved by 16 nodes per coordinate"):
+        Manifold(manifold, density, nodes=16)
+
+
+def test_resolved_densities_keep_their_nodes_without_a_warning(recwarn):
+    for n, nodes in ((1, 256), (2, 64), (3, 32), (4, 24)):
+        law = Manifold(Sphere(n), lambda p: 3 * p[..., 0] - p[..., 1] ** 2)._law
+        assert law.nodes == nodes
+    assert not recwarn
+
+
+@pytest.mark.filterwarnings("ignore:log_density is not resolved")
+def test_density_that_is_zero_about_x():
+    """x over the bare half of a sphere, so that the mass is at its edge: to the spacing of the nodes, 2 pi / 512."""
+    prior = Manifold(Sphere(2), lambda p: torch.where(p[..., 0] > 0, 0.0, -math.inf).to(p.dtype))
+    x, sigma = torch.tensor([[-1.0, 0.1, 0.1], [1.0, 0.1, 0.1], [math.nan] * 3], dtype=DOUBLE), 0.05
+    found = prior.denoise(x, sigma)
+    # Points of the other half have the weight exp(<x, m> / sigma^2). Mean over their height z and angle from (0, 1, 1).
+    z = (torch.arange(4000, dtype=DOUBLE) + 0.5)[:, None] / 40_000
+    angle = 2 * math.pi * torch.arange(400, dtype=DOUBLE) / 400
+    ring = (1 - z**2).sqrt()
+    exponent = (-z + 0.1 * math.sqrt(2) * ring * angle.cos()) / sigma**2
+    weights = exponent.flatten().softmax(0)
+    along = float(weights @ (ring * angle.cos()).flatten()) / math.sqrt(2)
+    exact = torch.tensor([float(weights @ z.expand_as(exponent).flatten()), along, along], dtype=DOUBLE)
+    torch.testing.assert_close(found[0], exact, rtol=0, atol=2 * math.pi / 512)
+    torch.testing.assert_close(found[1:2], Manifold(Sphere(2)).denoise(x[1:2], sigma), rtol=0, atol=1e-9)
+    assert bool(found[2].isnan().all())
+    y = x[:2].requires_grad_()
+    (gradient,) = torch.autograd.grad(prior.log_prob(y, sigma).sum(), y)
+    torch.testing.assert_close(gradient, prior.score(x[:2].detach(), sigma), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(("n", "nodes"), [(3, None), (4, 12), (5, 8)])
 def test_draws_of_any_density_on_a_sphere_have_its_distribution_function(n, nodes):
     """Kolmogorov-Smirnov distance of <mu, u>, law (1 - c^2)^{n/2-1} exp(kappa c), exceeded with probability 1e-6."""
