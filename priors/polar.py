@@ -16,7 +16,6 @@ import functools
 import math
 
 import torch
-from scipy.special import roots_genlaguerre, roots_jacobi
 from torch import Tensor
 
 from .manifolds import Sphere
@@ -103,6 +102,8 @@ class PolarRule:
 @functools.lru_cache(maxsize=256)
 def _laguerre(count: int, power: float) -> tuple[Tensor, Tensor]:
     """Nodes and log-weights (count,) of Gauss-Laguerre with weight t^power exp(-t)."""
+    from scipy.special import roots_genlaguerre
+
     t, weights = map(torch.from_numpy, roots_genlaguerre(count, power))
     return t, weights.log()
 
@@ -110,6 +111,8 @@ def _laguerre(count: int, power: float) -> tuple[Tensor, Tensor]:
 @functools.lru_cache(maxsize=256)
 def _jacobi(count: int, power: float) -> tuple[Tensor, Tensor]:
     """Nodes and log-weights (count,) on [0, 2] with weight (v (2 - v))^power."""
+    from scipy.special import roots_jacobi
+
     cosine, weights = map(torch.from_numpy, roots_jacobi(count, power, power))
     return 1 - cosine, weights.log()
 

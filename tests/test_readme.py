@@ -32,7 +32,7 @@ def test_the_commands_parse(tmp_path, monkeypatch):
     np.save("A.npy", np.eye(3))
     lines = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
     commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("inverse ")]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         assert parser().parse_args(command).run
 
