@@ -81,7 +81,8 @@ class Audit:
             prior, else a lower bound; None without a baseline. implied_low, implied_high: its interval. Of several
             baselines the best is chosen at the same images, which overstates the excess a little.
     fitted: what the power law is fitted to: "rms" with a reference. Without one "implied" if excess_low is above 0 at
-        every level, else "at_most", so that the law is an upper bound.
+        two levels or more, else "at_most", so that the law is an upper bound. levels: the sigmas that it is fitted at,
+        of "implied" those where excess_low is above 0.
     c, beta: of the power law c sigma^beta that is fitted, by least squares of logarithms weighted by their bootstrap
         variances; c_interval, beta_interval, from the same resamples of images as those of the table. None where there
         is no error. The intervals tell of the choice of images, not of how far the law is from a power.
@@ -105,6 +106,7 @@ class Audit:
     alpha: float = 0.0
     fitted: str = "rms"
     baseline: str = ""
+    levels: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         against = f"against {self.reference}" if self.reference else "on held-out images: rms is a lower bound"
@@ -157,7 +159,7 @@ def audit(
     Takes one denoiser call of every prior per image and level. Raises TypeError and ValueError for other arguments, and
     ValueError where a prior returns anything that is not finite.
     """
-    baselines = [baseline] if isinstance(baseline, Prior) else list(baseline)
+    baselines = list(baseline) if isinstance(baseline, list | tuple) else [baseline]
     _check_priors(prior, reference, baselines)
     if not 0 <= alpha < 2 or (alpha and reference is None):
         raise ValueError(f"alpha must lie in [0, 2), and be 0 without a reference, got {alpha}")
@@ -250,7 +252,7 @@ def _exact(
     replicates = torch.stack(errors, dim=1)
     fit = _power_law(sigmas, _column(table, "rms"), replicates)
     decay = _power_law(sigmas, _column(table, "relative"), replicates / torch.stack(sizes, dim=1))
-    return table, fit | {"fitted": "rms"}, _verdict(fit, decay, table)
+    return table, fit | {"fitted": "rms", "levels": tuple(sigmas)}, _verdict(fit, decay, table)
 
 
 def _bounds(
@@ -281,16 +283,18 @@ def _bounds(
             row |= {"excess": excess, "implied": max(excess, 0.0) ** 0.5 / sigma**2}
             row |= _ends("excess", resampled) | _ends("implied", implied[-1])
         table.append(row)
-    if not baseline or bool((_column(table, "excess_low") <= 0).any()):
+    told = [i for i, row in enumerate(table) if _demonstrated(row)]
+    levels = [sigmas[i] for i in told]
+    if len(set(levels)) < 2:
         fit = _power_law(sigmas, _column(table, "at_most"), torch.stack(bounds, dim=1))
-        return table, fit | {"fitted": "at_most"}, _verdict_from_bounds(fit, table, baseline)
-    fit = _power_law(sigmas, _column(table, "implied"), torch.stack(implied, dim=1))
-    relative = _column(table, "implied") / torch.stack(scores)
-    decay = _power_law(sigmas, relative, torch.stack(implied, dim=1) / torch.stack(scores))
-    verdict = _verdict_from_excess(
-        fit, decay | {"relative": relative[sigmas.index(min(sigmas))].item()}, table, baseline
-    )
-    return table, fit | {"fitted": "implied"}, verdict
+        return table, fit | {"fitted": "at_most", "levels": tuple(sigmas)}, _verdict_from_bounds(fit, table, baseline)
+    errors, replicates = _column(table, "implied")[told], torch.stack([implied[i] for i in told], dim=1)
+    sizes = torch.stack([scores[i] for i in told])
+    fit = _power_law(levels, errors, replicates)
+    decay = _power_law(levels, errors / sizes, replicates / sizes)
+    relative = (errors / sizes)[levels.index(min(levels))].item()
+    verdict = _verdict_from_excess(fit, decay | {"relative": relative}, table, baseline)
+    return table, fit | {"fitted": "implied", "levels": tuple(levels)}, verdict
 
 
 def _improvement(gram: Tensor, cross: Tensor) -> Tensor:
@@ -359,13 +363,18 @@ def _meaning(fit: dict[str, Any], vanishes: bool, sigma: float, relative: float)
 
 
 def _verdict_from_excess(fit: dict[str, Any], decay: dict[str, Any], table: Sequence[Row], baseline: str) -> str:
-    """What an excess at every level means, if the baseline is the right prior. decay: of implied over its score."""
-    sigma, implied, at_most = min(_rows(table, "sigma", "implied", "at_most"))
+    """What an excess at two levels or more means, if the baseline is the right prior.
+
+    decay: the power law of implied over its score, and as "relative" that ratio at the least of these levels.
+    """
+    shown = [row for row in table if _demonstrated(row)]
+    sigma, implied, at_most = min(_rows(shown, "sigma", "implied", "at_most"))
     vanishes = decay["beta_interval"][0] > LEAST_DECAY
+    fitted = "" if len(shown) == len(table) else f", {_implied(table)},"
     return (
-        f"If the baseline, {baseline}, is the right prior, the rms error of the score follows {_law(fit)}: "
+        f"If the baseline, {baseline}, is the right prior, the rms error of the score{fitted} follows {_law(fit)}: "
         f"{_meaning(fit, vanishes, sigma, decay['relative'])}; if it is not, the error is larger, at sigma = "
-        f"{sigma:g} between {implied:.3g} and {at_most:.3g} ({SOURCE})."
+        f"{sigma:g} between {implied:.3g} and {at_most:.3g}{_beside(table, baseline)} ({SOURCE})."
     )
 
 
@@ -377,6 +386,8 @@ def _verdict_from_bounds(fit: dict[str, Any], table: Sequence[Row], baseline: st
     limit = "above -2" if low > -2 else "not shown to be above -2"
     shown = [f"{row['rms']:.3g} at sigma = {row['sigma']:g}" for row in table if row["low"]]
     demonstrated = f"at least {', '.join(shown)} is demonstrated" if shown else "no error is demonstrated at any level"
+    if implied := _implied(table):
+        demonstrated += f"; if the baseline, {baseline}, is the right prior, the error is {implied}"
     return (
         f"The rms error of the score is at most {_law(fit)}: {limit}, the limit of a maximum-entropy prior, while "
         "images alone tell neither whether it vanishes beside the score nor whether beta is above 0, which a generic "
@@ -384,8 +395,18 @@ def _verdict_from_bounds(fit: dict[str, Any], table: Sequence[Row], baseline: st
     )
 
 
+def _demonstrated(row: Row) -> bool:
+    """Whether the loss is told to be above that of a baseline."""
+    return (row["excess_low"] or 0) > 0
+
+
+def _implied(table: Sequence[Row]) -> str:
+    """The errors that are implied where an excess is demonstrated."""
+    return ", ".join(f"{row['implied']:.3g} at sigma = {row['sigma']:g}" for row in table if _demonstrated(row))
+
+
 def _beside(table: Sequence[Row], baseline: str) -> str:
-    """At which levels the loss is not above that of the baseline; nothing without one."""
+    """At which levels the loss is not above that of the baseline; nothing where there are none, or no baseline."""
     if not baseline:
         return ""
     ends = _rows(table, "sigma", "excess_low", "excess_high")
@@ -467,12 +488,17 @@ def _choose(prior: Prior, reference: Prior | None, images: Tensor | None, n: int
 
 
 def _check_priors(prior: Prior, reference: Prior | None, baselines: Sequence[Prior]) -> None:
-    named = [("prior", prior), *(("baseline", other) for other in baselines)]
-    for name, value in [*named, *([] if reference is None else [("reference", reference)])]:
+    others = [("baseline", other) for other in baselines]
+    others += [] if reference is None else [("reference", reference)]
+    for name, value in [("prior", prior), *others]:
         if not isinstance(value, Prior):
             raise TypeError(f"{name} must be a Prior, got {type(value).__name__}")
     if reference is not None and baselines:
         raise ValueError("baseline must be left out with a reference, which tells the error itself, got both")
+    for name, value in others:
+        if None not in (prior.image_shape, value.image_shape) and value.image_shape != prior.image_shape:
+            came = f"{type(value).__name__} of images of shape {value.image_shape}"
+            raise ValueError(f"{name} must be a Prior of images of shape {prior.image_shape}, as prior is, got {came}")
 
 
 def _checked_levels(sigmas: Sequence[float]) -> list[float]:

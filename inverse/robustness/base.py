@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from priors import MaximumEntropy, Perturbed
 from priors.base import Prior
@@ -35,12 +36,29 @@ class PriorError:
         """The prior with the error in it; the given one is unchanged."""
         raise NotImplementedError
 
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        """What stands before and after an amplitude in a sentence. settings: as the error `describe`s itself."""
+        return "the amplitude of the error is", ""
+
 
 class ScoreError(PriorError):
     """A field e(x, sigma) that is added to the score; a subclass writes `__call__`."""
 
     def perturb(self, prior: Prior) -> Prior:
         return Perturbed(prior, self)
+
+
+def in_words(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """The same of an error by its description, as rows have it; in general words where its class is not known here."""
+    known = {kind.__name__: kind for kind in _kinds(PriorError)}
+    return known.get(settings.get("error", ""), PriorError).in_words(settings)
+
+
+def _kinds(kind: type[PriorError]) -> Iterator[type[PriorError]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _kinds(below)
 
 
 def inject(error: PriorError, prior: Prior) -> Prior:

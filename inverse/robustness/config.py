@@ -106,7 +106,8 @@ def read(path: str | Path) -> dict[str, Any]:
     entries.check_known("config", config, FIELDS)
     for name in FIELDS:
         if name not in ("seeds", "n"):
-            entries.present("config", config, name)
+            if entries.present("config", config, name) in ({}, []):
+                raise ValueError(f"{name} must not be empty, got a grid without cells")
     file = File(path.parent, {})
     for name, spec in entries.mapping("priors", config["priors"]).items():
         file.priors[name] = _prior(name, entries.mapping(name, spec), file)

@@ -60,6 +60,7 @@ def sweep(
     workers: int = 1,
     cluster: str | None = None,
     progress: bool = False,
+    retry_failed: bool = False,
 ) -> Sweep:
     """Run every cell of the grid that has no result yet.
 
@@ -74,6 +75,7 @@ def sweep(
     it kills a worker process; with 1 worker it would kill this one.
     workers: processes on this machine, one thread each; 1 computes in this one. cluster: address of a Dask scheduler
     (extra `cluster`), whose workers must have this package.
+    retry_failed: compute again the groups of cells that have failed ones, which otherwise stay as they are.
     Raises ValueError for an empty grid, values out of range, and a folder of another sweep, of another version, or in
     use; TypeError for members of another kind.
     """
@@ -91,7 +93,7 @@ def sweep(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
         store = stack.enter_context(Store(folder, grid.fingerprint, _about(grid)).opened())
-        done = store.done()
+        done = store.done(retry_failed)
         todo = [group for group in grid.groups() if not done.issuperset(grid.keys(group))]
         backend = _backend(grid, workers, cluster)
         total = len(grid.amplitudes)

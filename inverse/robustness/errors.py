@@ -16,8 +16,8 @@ import functools
 import hashlib
 import math
 import numbers
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -112,6 +112,12 @@ def _plain(value: object) -> object:
     return repr(value) if named else getattr(value, "__name__", type(value).__name__)
 
 
+def _power(settings: Mapping[str, Any]) -> str:
+    """What is multiplied with the amplitude, where the exponent is not 0."""
+    exponent = float(settings.get("exponent", 0))
+    return f" sigma^{exponent:g}" if exponent else ""
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldError(ScoreError):
     """e(x, sigma) = amplitude sigma^exponent u(x); a subclass writes the unit field u as `unit`.
@@ -163,6 +169,10 @@ class FieldError(ScoreError):
         """Supremum and root mean square of |e(x, sigma)|_2 over the batch x (B, *image_shape): measured there."""
         norms = torch.linalg.vector_norm(self(x, sigma).flatten(1), dim=1, dtype=torch.float64)
         return Size(float(norms.max()), float(norms.square().mean().sqrt()))
+
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        return "the score is off by", _power(settings)
 
     def describe(self) -> dict[str, object]:
         """The error as plain JSON values: its class as "error", and its options; functions are named, not kept."""
@@ -510,6 +520,10 @@ class DensityError(ManifoldError):
         if isinstance(density, Manifold):
             return density.log_density_on(points)
         return _on_points(self.support, name, density)(points)
+
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        return "the error is", f"{_power(settings)} times that which gives the target density"
 
     def unit(self, x: Tensor) -> Tensor:
         """grad_M (target - log_density)(P_M x), like x (B, *image_shape)."""

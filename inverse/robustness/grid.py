@@ -63,6 +63,9 @@ class Grid:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} must differ from each other, got {list(values)}")
+        for seed in self.seeds:
+            if whole("seeds", seed, 0) >= 2**63:
+                raise ValueError(f"seeds must be below 2^63, got {seed}")
         if whole("n", self.n, least=None) < 2:
             raise ValueError(f"n must be at least 2 chains, to have a spread, got {self.n}")
         self._check_members()

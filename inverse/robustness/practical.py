@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -128,6 +128,10 @@ class WeightNoise(_WeightError):
         super().__post_init__()
         whole("seed", self.seed, least=None)
 
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        return "the weights are off by", " of the weights' rms"
+
     def change(self, name: str, weight: Tensor) -> Tensor:
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
@@ -153,6 +157,10 @@ class Quantised(_WeightError):
         super().__post_init__()
         if self.format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
+
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        return "the error is", f" times that of weights rounded to {settings.get('format', 'fewer bits')}"
 
     def change(self, name: str, weight: Tensor) -> Tensor:
         if self.format == "bf16":
@@ -212,6 +220,10 @@ class FewData(_Practical):
             )
         return self.data, self.bandwidth
 
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        return "the error is", f" times that of a prior of {settings.get('images', 'few')} images"
+
     def perturb(self, prior: Prior) -> Mixed:
         """The mixture of the prior with that of the few images, on the prior's device.
 
@@ -245,6 +257,10 @@ class EarlyStopped(_Practical):
             object.__setattr__(self, "early", _read(self.early))
         if not isinstance(self.early, Prior):
             raise TypeError(f"early must be a Prior, or a name or path to load one, got {type(self.early).__name__}")
+
+    @classmethod
+    def in_words(cls, settings: Mapping[str, Any]) -> tuple[str, str]:
+        return "the error is", " times that of the early prior"
 
     def perturb(self, prior: Prior) -> Mixed:
         """The mixture of the prior with the early one, of which a copy is made if it is on another device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -83,17 +84,57 @@ def _page(
 <code>{html.escape(column)}</code> exceeds {threshold:g}. Bands are the range of the seeds, intervals are 95%.</p>
 <h2>Verdict</h2><ul>{sentences}</ul>{note}
 <h2>Curves</h2>{_image(pictures["curves"], f"{column} against error amplitude")}
-<h2>Critical amplitudes</h2>{_image(pictures["map"], "critical amplitude against noise level")}
+{_alike(sweep.table)}<h2>Critical amplitudes</h2>{_image(pictures["map"], "critical amplitude against noise level")}
 {_table(_found(found), ("critical",))}
 <p class=note>What lies outside the grid, amplitudes {min(amplitudes):g} to {max(amplitudes):g}, has not been measured
 and is given no number.</p>
 <h2>Rate</h2><p>Slope of log critical amplitude against log sigma, with its 95% interval.</p>
 {_table(rates[RATES].sort_values([*CASE, "prior"]))}
-<p class=note>Theory: 0 for a generic prior, -alpha for a tempered one, -1 for a cancelled one.</p>
-<h2>Cells</h2><p>Means over the seeds.</p>{_folded(means)}
+<p class=note>Theory, for the size c sigma^beta of the whole error: 0 for a generic prior, -alpha for a tempered one, -1
+for a cancelled one. The slope above is that of the amplitude c: add the exponent beta of the error
+({_exponents(sweep.table)}) to compare.</p>
+{_unmixed(found)}<h2>Cells</h2><p>Means over the seeds.</p>{_folded(means)}
 <h2>Settings</h2>{_settings(sweep, threshold, column)}
 </html>
 """
+
+
+def _exponents(table: pd.DataFrame) -> str:
+    """beta of each error that has one by its settings."""
+    settings = table.groupby("error")["error_settings"].first().map(json.loads)
+    known = [f"{name}: {value['exponent']:g}" for name, value in settings.items() if "exponent" in value]
+    return html.escape(", ".join(known)) or "which `audit` measures for these"
+
+
+def _unmixed(found: pd.DataFrame) -> str:
+    """Which slopes come from chains that may not have mixed."""
+    suspects = found[found["unmixed"].notna()]
+    if suspects.empty:
+        return ""
+    names = [
+        f"{', '.join(row[name] for name in [*CASE, 'prior'])}, sigma = {row['sigma']:g} ({row['unmixed']:.1f} floors)"
+        for _, row in suspects.iterrows()
+    ]
+    return (
+        "<p class=note>Already with the smallest error these samples are far from the exact posterior, so that the "
+        "chains may not have mixed, and their critical amplitudes and slopes may be those of the start; give them more "
+        f"time (what stays then is a bias, as of sigma): {html.escape('; '.join(names))}.</p>"
+    )
+
+
+def _alike(table: pd.DataFrame) -> str:
+    """Priors that a sampler makes no difference between."""
+    keys, lines = ["error", "sigma", "amplitude", "seed"], []
+    for (problem, sampler), part in table.groupby(["problem", "sampler"]):
+        wide = part.pivot(index=keys, columns="prior", values="distance").dropna(axis=1, how="all")
+        same = [f"{a} and {b}" for a, b in itertools.combinations(wide, 2) if wide[a].equals(wide[b])]
+        lines += [f"{problem}, {sampler}: {pair}" for pair in same]
+    if not lines:
+        return ""
+    return (
+        "<p class=note>Of these priors all distances are equal, as where a sampler goes by the denoiser alone, which "
+        f"is the same of a prior and of its maximum-entropy version: {html.escape('; '.join(lines))}.</p>"
+    )
 
 
 def _curves(table: pd.DataFrame, column: str, threshold: float) -> Figure:
@@ -160,9 +201,11 @@ def _map(found: pd.DataFrame) -> Figure:
     axis.imshow(inside, cmap="YlGnBu", aspect="auto")
     axis.set_facecolor("#eeeeec")  # outside the grid
     middle = np.nanmean(inside) if np.isfinite(inside).any() else 0.0
-    bounds = found.assign(case=names).pivot(index="case", columns="sigma", values="bound")
+    bounds, status = (
+        found.assign(case=names).pivot(index="case", columns="sigma", values=name) for name in ("bound", "status")
+    )
     for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
-        label = f"{value:.3g}" if math.isfinite(value) and value else f"{'>' if value else '<'} {bounds.iloc[i, j]:.3g}"
+        label = _label(value, bounds.iloc[i, j], status.iloc[i, j])
         dark = math.isfinite(inside[i, j]) and inside[i, j] > middle
         axis.text(j, i, label, ha="center", va="center", fontsize=9, color="white" if dark else "#222")
     axis.set_xticks(range(wide.shape[1]), [f"{sigma:g}" for sigma in wide.columns])
@@ -173,6 +216,14 @@ def _map(found: pd.DataFrame) -> Figure:
     axis.spines[:].set_visible(False)
     figure.tight_layout()
     return figure
+
+
+def _label(value: float, bound: float, status: str) -> str:
+    """A critical amplitude, or the end of the grid beyond which it lies."""
+    sign = {"above grid": "> ", "below grid": "< "}.get(status)
+    if sign:
+        return f"{sign}{bound:.3g}"
+    return f"{value:.3g}" if status == "inside" else "failed" if status == "failed" else ""
 
 
 def _cases(table: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -191,8 +242,9 @@ def _found(found: pd.DataFrame) -> pd.DataFrame:
     """Critical amplitudes and their intervals, in words where they lie outside the grid."""
     intervals = [interval(low, high) for low, high in zip(found["low"], found["high"], strict=True)]
     shown = found.assign(critical=found["critical"].map(told), **{"95% interval": intervals})
+    shown.loc[found["status"] == "failed", ["critical", "95% interval"]] = "not known"
     order = [*CASE, "prior", "sigma"]
-    return shown.sort_values(order)[[*order, "critical", "95% interval", "seeds"]]
+    return shown.sort_values(order)[[*order, "critical", "95% interval", "seeds", "failed"]]
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:

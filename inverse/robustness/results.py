@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from . import summary
+from .base import in_words
 from .store import read_row
 
 CURVE = ["problem", "prior", "sampler", "error", "sigma"]
@@ -20,6 +21,8 @@ CURVE = ["problem", "prior", "sampler", "error", "sigma"]
 ORDER = ["prior", "sigma", "problem", "sampler", "error"]
 REPEATS = 2000
 LEVELS = (2.5, 97.5)
+# Chains whose samples are further than so many floors from the exact posterior, the error apart, may not have mixed.
+MIXED = 2
 # That of exp(log(amplitude)), which is still on the grid.
 ROUNDING = 1e-9
 
@@ -64,25 +67,36 @@ class Sweep:
         by bootstrap over the seeds, widened for their small number (NaN for one seed); an end below the smallest
         amplitude is 0, one beyond the largest inf. A curve that is above the threshold from the first amplitude, or
         below it up to the last, has its critical amplitude outside the grid: then it is 0 or inf, `status` says "below
-        grid" or "above grid", and `bound` is the amplitude that it is below or above. A failed cell counts as moved.
+        grid" or "above grid", and `bound` is the amplitude that it is below or above. A failed cell counts as moved;
+        `failed` of the `cells` of a curve did. Where all have, `status` is "failed" and the amplitudes are NaN.
+        `unmixed`: how many floors (`exact_floor`) the samples are from the exact posterior at the smallest amplitude,
+        where `exact_distance` - `distance`, which the error cannot explain, is more than 2 floors: the chains may not
+        have mixed. Else NaN, also where the exact posterior is not known.
         Raises ValueError for an unknown column, or a threshold that is not above 0.
         """
         self._check(threshold, column)
         rows = []
         for names, curve in self.table.groupby(CURVE, sort=True):
+            count = {"cells": len(curve), "failed": int((curve["status"] == "failed").sum())}
+            if count["failed"] == len(curve):
+                seeds = curve["seed"].nunique()
+                found = {"bound": math.nan, "status": "failed", "low": math.nan, "critical": math.nan, "high": math.nan}
+                rows.append({**_in_order(names), "seeds": seeds, **count, "unmixed": math.nan, **found})
+                continue
             amplitudes, values = _curves(curve, column)
             estimate = _critical(amplitudes, values.mean(0), threshold)
             low, high = _interval(estimate, _resampled(amplitudes, values, threshold), amplitudes, len(values))
             status = "below grid" if estimate == 0 else "above grid" if math.isinf(estimate) else "inside"
             bound = {"below grid": amplitudes[0], "above grid": amplitudes[-1], "inside": math.nan}[status]
             found = {"bound": bound, "status": status, "low": low, "critical": estimate, "high": high}
-            rows.append({**_in_order(names), "seeds": len(values), **found})
+            rows.append({**_in_order(names), "seeds": len(values), **count, "unmixed": _unmixed(curve), **found})
         return pd.DataFrame(rows)
 
     def rate(self, threshold: float = 0.1, column: str = "distance") -> pd.DataFrame:
         """Slope of log critical amplitude against log sigma, by least squares, with a 95% interval over seeds.
 
-        Theory (Li et al. 2025): 0 for a generic prior, -alpha for a tempered one. Noise levels whose critical
+        Theory (Li et al. 2025): 0 for a generic prior, -alpha for a tempered one, of the whole error c sigma^beta; of
+        the amplitude c, which this is the slope of, less the error's exponent beta. Noise levels whose critical
         amplitude lies outside the grid do not count; `levels` is how many do. Below two the slope is NaN, and `status`,
         else "fitted", says what is missing. low and high are NaN for one seed, and where more than 2.5% of the
         bootstrap draws have no slope, among which the interval's ends may be; `status` then says how many they are.
@@ -107,16 +121,24 @@ class Sweep:
         return pd.DataFrame(rows)
 
     def verdicts(self, threshold: float = 0.1, column: str = "distance") -> list[str]:
-        """One sentence for every problem, sampler, error and sigma, all priors beside each other."""
+        """One sentence for every problem, sampler, error and sigma, all priors beside each other.
+
+        A second one where chains may not have mixed; see `unmixed` of `breakdown`.
+        """
         found = self.breakdown(threshold, column)
         in_spreads = column.endswith(("distance", "shift"))
-        moved = f"the posterior moves by more than {threshold:.0%} of its spread"
+        moved = f"the posterior moves by more than {100 * threshold:.4g}% of its spread"
         broken = moved if in_spreads else f"{column} exceeds {threshold:g}"
+        words = {
+            error: in_words(json.loads(settings))
+            for error, settings in self.table.groupby("error")["error_settings"].first().items()
+        }
         sentences = []
         for names, part in found.groupby([name for name in CURVE if name != "prior"], sort=True):
             problem, sampler, error, sigma = names
-            parts = [f"with {row.prior} {_told(row)}" for row in part.itertuples()]
-            sentences.append(f"{problem}, {sampler}, {error}, sigma = {sigma:g}: {broken} {'; '.join(parts)}.")
+            parts = [f"with {row.prior} {_told(row, *words[error])}" for row in part.itertuples()]
+            sentence = f"{problem}, {sampler}, {error}, sigma = {sigma:g}: {broken} {'; '.join(parts)}."
+            sentences.append(sentence + _warning(part))
         return sentences
 
     def report(self, path: str | Path, threshold: float = 0.1, column: str = "distance") -> Path:
@@ -235,15 +257,45 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.polyfit(x[known], y[known], 1)[0]) if known.sum() >= 2 else math.nan
 
 
-def _told(row: Any) -> str:
+def _unmixed(curve: pd.DataFrame) -> float:
+    """Distance to the exact posterior at the smallest amplitude, in floors, where the error does not explain it."""
+    if "exact_distance" not in curve:
+        return math.nan
+    first = curve[(curve["amplitude"] == curve["amplitude"].min()) & (curve["status"] == "ok")]
+    exact, moved, floor = (first[name].mean() for name in ("exact_distance", "distance", "exact_floor"))
+    return exact / floor if exact - moved > MIXED * floor else math.nan
+
+
+def _warning(part: pd.DataFrame) -> str:
+    """Of chains that may not have mixed."""
+    suspects = part[part["unmixed"].notna()]
+    if suspects.empty:
+        return ""
+    floors = " and ".join(f"{value:.1f}" for value in suspects["unmixed"])
+    return (
+        f" Already with the smallest error the samples with {' and '.join(suspects['prior'])} are {floors} floors from "
+        "the exact posterior: the chains may not have mixed; give them more time. What stays then is a bias, as of "
+        "sigma."
+    )
+
+
+def _told(row: Any, off: str, unit: str) -> str:
+    """A critical amplitude in words. off, unit: what stands before and after it."""
+    failed = f"{row.failed} of {row.cells} cells"
+    if row.status == "failed":
+        return f"at an amplitude that is not known: its runs failed ({failed})"
+    return _measured(row, off, unit) + (f", where {failed} failed and count as moved" if row.failed else "")
+
+
+def _measured(row: Any, off: str, unit: str) -> str:
     # An interval that lies beyond the same end of the grid as the estimate says no more than that.
     outside = row.status != "inside" and row.low == row.high
     brackets = "" if outside else f" ({'' if math.isnan(row.low) else '95%: '}{interval(row.low, row.high)})"
     if row.status == "above grid":
-        return f"at no error up to {row.bound:.3g}{brackets}"
+        return f"at no error up to {row.bound:.3g}{brackets}{unit}"
     if row.status == "below grid":
-        return f"already below an error of {row.bound:.3g}{brackets}"
-    return f"once the score is off by {row.critical:.3g}{brackets}"
+        return f"already below an error of {row.bound:.3g}{brackets}{unit}"
+    return f"once {off} {row.critical:.3g}{brackets}{unit}"
 
 
 def interval(low: float, high: float) -> str:

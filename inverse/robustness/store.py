@@ -95,9 +95,9 @@ class Store:
         if digest != self.digest:
             raise ValueError(f"out must be an empty folder or one of this sweep, got one of another in {self.folder}")
 
-    def done(self) -> set[str]:
-        """Keys of the rows that are there and can be read; others are moved aside."""
-        return {row["key"] for row in self.read()}
+    def done(self, retry_failed: bool = False) -> set[str]:
+        """Keys of the rows that are there and can be read; others are moved aside. retry_failed: no failed ones."""
+        return {row["key"] for row in self.read() if not (retry_failed and row["status"] == "failed")}
 
     def write(self, row: dict[str, Any]) -> None:
         """Keep a row."""

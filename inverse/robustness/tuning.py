@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inverse import metrics
+from inverse.checks import whole
 from inverse.driver import Sampler
 from inverse.posterior import Posterior
 
@@ -44,6 +45,8 @@ class Tuned:
             raise ValueError(f"options must hold values to try, got {dict(self.options)}")
         if not self.seeds:
             raise ValueError("seeds must hold at least one seed for the trials, got none")
+        for seed in self.seeds:
+            whole("seeds", seed, 0)
         self.trials()  # refuses an unknown name or a value out of range at once
 
     def trials(self) -> list[Sampler]:

@@ -177,6 +177,22 @@ def test_an_excess_that_is_not_told_from_zero_is_not_fitted():
         assert found.fitted == "at_most" and sentence in found.verdict
 
 
+def test_levels_whose_excess_is_told_from_zero_are_fitted_without_the_others():
+    right = GaussianMixture(torch.zeros(1, 8), torch.tensor([0.3]), torch.ones(1))
+    images, wrong = right.sample(2000, seed=3), Perturbed(right, even(3.0, 0.0))
+    found = audit(wrong, images=images, baseline=right, n=2000)
+    assert found.table[0]["excess_low"] < 0 and (found.fitted, found.levels) == ("implied", (0.05, 0.1, 0.2, 0.5))
+    assert close(found.beta, *found.beta_interval, 0.0) and close(found.c, *found.c_interval, 3.0)
+    shown = ", ".join(f"{row['implied']:.3g} at sigma = {row['sigma']:g}" for row in found.table[1:])
+    assert f"the rms error of the score, {shown}, follows" in found.verdict
+    assert "; the loss cannot be told from that of the baseline, GaussianMixture, at sigma = 0.02 (" in found.verdict
+    # One level alone has no law, but its error is told.
+    one = audit(wrong, images=images, baseline=right, n=2000, sigmas=(0.005, 0.01, 0.1))
+    assert (one.fitted, one.levels) == ("at_most", (0.005, 0.01, 0.1))
+    implied = one.table[2]["implied"]
+    assert f"is the right prior, the error is {implied:.3g} at sigma = 0.1; the loss cannot be told" in one.verdict
+
+
 def test_a_better_baseline_demonstrates_more_of_the_error():
     # Two clusters: their denoiser is not linear, so that linear corrections cannot take the error apart from it. (Of a
     # Gaussian prior they could: D - x and x span the error.) What is not linear in D - x is larger than the error: at
@@ -330,6 +346,16 @@ def test_a_maximum_entropy_prior_is_audited_by_its_denoiser():
         ({"prior": Perturbed(gaussian(), even(math.nan, 1.0))}, ValueError, "Perturbed must denoise to finite images"),
         ({"reference": 3}, TypeError, "reference must be a Prior, got int"),
         ({"baseline": [3]}, TypeError, "baseline must be a Prior, got int"),
+        ({"baseline": 3}, TypeError, "baseline must be a Prior, got int"),
+        (
+            {
+                "reference": None,
+                "images": torch.zeros(9, DIMENSION),
+                "baseline": GaussianMixture(torch.zeros(1, 3), torch.ones(1)),
+            },
+            ValueError,
+            r"baseline must be a Prior of images of shape \(16,\), as prior is, got GaussianMixture .* \(3,\)",
+        ),
         ({"baseline": gaussian()}, ValueError, "baseline must be left out with a reference"),
         ({"reference": None}, ValueError, "images must be given where there is no reference to draw them from"),
         ({"images": torch.zeros(9, 3).byte()}, TypeError, r"images must be a floating-point .* got torch.uint8 .*9, 3"),

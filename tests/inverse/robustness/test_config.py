@@ -93,6 +93,8 @@ def test_objects_are_those_of_the_file(config):
         ("amplitudes:", "amplitude:", "config must have fields of .* got 'amplitude'; did you mean 'amplitudes'"),
         ("seeds: 2", "workers: 2", "config must have fields of .*, got 'workers'"),
         ("sigmas: [0.1, 0.2]", "sigmas: []", "sigmas must not be empty"),
+        (CONFIG[CONFIG.index("priors") : CONFIG.index("samplers")], "priors: {}\n", "priors must not be empty"),
+        (CONFIG[CONFIG.index("errors") : CONFIG.index("amplitudes")], "errors: {}\n", "errors must not be empty"),
         ("sigmas: [0.1, 0.2]", "sigmas: 0.1", "sigmas must be a list of numbers, got 0.1"),
         ("sigmas: [0.1, 0.2]", "", "config must have the field sigmas"),
         ("GradientError", "GradientEror", "gradient must be one of .*, got 'GradientEror'; did you mean 'GradientErr"),

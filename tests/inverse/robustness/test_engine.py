@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -20,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 
-from inverse.robustness import ScoreError, Sweep, WeightNoise, cells, engine, sweep
+from inverse.robustness import BiasError, GradientError, ScoreError, Sweep, WeightNoise, cells, engine, sweep
 from inverse.robustness.grid import FORMAT
 from inverse.robustness.store import Store
 from priors import Denoiser
@@ -359,3 +360,18 @@ def test_a_row_that_cannot_be_read_is_moved_aside_and_computed_again(grid, tmp_p
         again = sweep(**grid, out=tmp_path)
     pd.testing.assert_frame_equal(values(again), values(first))
     assert {path.name for path in (tmp_path / "corrupt").iterdir()} == {half.name, foreign.name}
+
+
+def test_failed_cells_are_computed_again_where_that_is_asked(grid, tmp_path, monkeypatch):
+    grid |= {"priors": {"generic": grid["priors"]["generic"]}, "errors": {"bias": BiasError(), "gone": GradientError()}}
+    unit = GradientError.unit
+    monkeypatch.setattr(GradientError, "unit", lambda self, x: torch.full_like(x, math.nan))
+    broken = sweep(**grid, out=tmp_path).table.set_index("key")
+    assert broken.groupby("error")["status"].unique().map(list).to_dict() == {"bias": ["ok"], "gone": ["failed"]}
+    monkeypatch.setattr(GradientError, "unit", unit)
+    assert (sweep(**grid, out=tmp_path).table["status"] == "failed").sum() == 6
+    again = sweep(**grid, out=tmp_path, retry_failed=True).table.set_index("key")
+    assert (again["status"] == "ok").all() and len(again) == len(broken) == 12
+    # the other groups are not run again: their seconds would be others
+    kept = broken[broken["error"] == "bias"]
+    assert again.loc[kept.index, "seconds"].tolist() == kept["seconds"].tolist()

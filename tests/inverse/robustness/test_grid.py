@@ -22,6 +22,8 @@ from inverse.robustness import Problem, sweep
         ({"sigmas": [0.1, None]}, ValueError, r"sigmas must be a list of numbers, got \[0.1, None\]"),
         ({"seeds": 3}, ValueError, "seeds must be a list of whole numbers, got 3"),
         ({"seeds": [0.5, 1]}, ValueError, r"seeds must be a list of whole numbers, got \[0.5, 1\]"),
+        ({"seeds": [0, -1]}, ValueError, "seeds must be a whole number of at least 0, got -1"),
+        ({"seeds": [2**63]}, ValueError, r"seeds must be below 2\^63, got 9223372036854775808"),
         ({"seeds": ["1"]}, ValueError, r"seeds must be a list of whole numbers, got \['1'\]"),
         ({"seeds": [True, False]}, ValueError, "seeds must be a list of whole numbers"),
         ({"n": "abc"}, ValueError, "n must be a whole number, got 'abc'"),

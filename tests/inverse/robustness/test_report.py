@@ -97,11 +97,27 @@ def test_outside_the_grid_is_told_in_words(tmp_path):
     below = rows(lambda a, sigma, seed: a * 5, prior="c")
     written = page(Sweep([*wide, *above, *below]), tmp_path)
     told = section(written, "Critical amplitudes")
-    assert "a 0.1 0.39 below the grid to beyond the grid 2" in told
+    assert "a 0.1 0.39 below the grid to beyond the grid 2 0" in told
     assert "b 0.1 beyond the grid beyond the grid 3" in told and "c 0.1 below the grid below the grid 3" in told
     assert "outside the grid, amplitudes 0.1 to 10" in told
     assert not re.search(r"\binf\b|\bnan\b|e\+", told, re.IGNORECASE)
     assert "needs 2 sigmas, got 1" in section(written, "Rate")
+
+
+def test_the_rate_names_the_exponent_and_the_chains_that_may_not_have_mixed(tmp_path):
+    columns = {"exact_distance": 0.9, "exact_floor": 0.1}
+    told = section(page(Sweep(rows(lambda a, sigma, seed: a / 50, **columns)), tmp_path), "Rate")
+    assert "add the exponent beta of the error (e: -1.5) to compare" in told
+    assert "the chains may not have mixed" in told and "p, s, e, a, sigma = 0.1 (9.0 floors)" in told
+    assert "mixed" not in section(page(Sweep(rows(lambda a, sigma, seed: a / 50)), tmp_path), "Rate")
+
+
+def test_priors_that_a_sampler_makes_no_difference_between_are_named(tmp_path):
+    same = [*rows(lambda a, sigma, seed: a + seed), *rows(lambda a, sigma, seed: a + seed, prior="b")]
+    other = rows(lambda a, sigma, seed: a + 2 * seed, prior="c")
+    told = section(page(Sweep([*same, *other]), tmp_path), "Curves")
+    assert "all distances are equal" in told and told.endswith("p, s: a and b.")
+    assert "equal" not in section(page(Sweep(other), tmp_path), "Curves")
 
 
 def test_the_map_tells_the_bound_and_not_a_number_that_was_not_measured():
@@ -144,7 +160,10 @@ def test_failures_are_counted_and_escaped(tmp_path):
 def test_a_sweep_without_one_good_cell_has_a_page(tmp_path):
     broken = rows(lambda a, sigma, seed: math.nan, status="failed", message="RuntimeError: no", hyper="", nfe=np.nan)
     written = page(Sweep(broken), tmp_path)
-    assert "9 of 9 cells failed" in written and "below the grid" in written
+    assert "9 of 9 cells failed" in written and "its runs failed (9 of 9 cells)" in written
+    assert "a 0.1 not known not known 3 9" in section(written, "Critical amplitudes")
+    figure = reports._map(Sweep(broken).breakdown(0.1))
+    assert [label.get_text() for label in figure.axes[0].texts] == ["failed"]
 
 
 def test_report_is_one_page_that_needs_nothing_else_and_its_two_pictures(tmp_path):

@@ -1,5 +1,6 @@
 """Breakdown, rate and report, on curves whose answer is known."""
 
+import json
 import math
 import re
 
@@ -7,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inverse.robustness import Sweep
+from inverse.robustness import BiasError, DensityError, EarlyStopped, FewData, Quantised, Sweep, WeightNoise
+from priors import Manifold, manifolds
 
 AMPLITUDES = np.array([0.1, 1.0, 10.0, 100.0])
 
@@ -22,7 +24,7 @@ def rows(
             "problem": "p", "prior": prior, "sampler": "s", "error": "e", "sigma": sigma, "amplitude": amplitude,
             "seed": seed, "distance": amplitude * sigma**power / 50 * math.exp(scatter * noise.normal()),
             "floor": 0.01, "status": "ok", "message": "", "n": 10, "nfe": 5, "hyper": "{}", "scorefold": "0",
-            "torch": "2", "deepinv": "0", "seconds": 0.5, "error_settings": "{}",
+            "torch": "2", "deepinv": "0", "seconds": 0.5, "error_settings": '{"error": "BiasError", "exponent": 0.0}',
         }
         for sigma in sigmas for amplitude in AMPLITUDES for seed in range(seeds)
     ]  # fmt: skip
@@ -133,6 +135,86 @@ def test_verdict_tells_both_priors_in_one_sentence():
         "p, s, e, sigma = 0.05: the posterior moves by more than 10% of its spread with generic once the score is off "
         "by 5 (95%: 5 to 5); with geometric at no error up to 100."
     )
+
+
+def failing(table: list[dict], amplitudes) -> list[dict]:
+    """The same rows, of which those at these amplitudes have failed."""
+    lost = {"status": "failed", "message": "InvalidStateError: no", "distance": math.nan}
+    return [row | lost if row["amplitude"] in amplitudes else row for row in table]
+
+
+def test_runs_that_failed_are_no_measured_breakdown():
+    lost = failing(rows(0.0, "lost", sigmas=(0.1,)), AMPLITUDES)
+    sweep = Sweep([*lost, *rows(0.0, "a", sigmas=(0.1,))])
+    found = sweep.breakdown().set_index("prior").loc["lost"]
+    assert found[["status", "failed", "cells", "seeds"]].tolist() == ["failed", 16, 16, 4]
+    assert found[["low", "critical", "high", "bound"]].isna().all()
+    (told,) = sweep.verdicts()
+    assert told.endswith("with lost at an amplitude that is not known: its runs failed (16 of 16 cells).")
+    assert sweep.rate().set_index("prior").loc["lost", "levels"] == 0
+
+
+def test_failed_cells_of_a_curve_are_counted():
+    sweep = Sweep(failing(rows(0.0, "a", sigmas=(0.1,)), [100.0]))
+    found = sweep.breakdown(50.0).iloc[0]
+    assert found[["status", "failed", "critical"]].tolist() == ["inside", 4, pytest.approx(100)]
+    (told,) = sweep.verdicts(50.0)
+    assert told.endswith(
+        "once the score is off by 100 (95%: 100 to 100), where 4 of 16 cells failed and count as moved."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BiasError(exponent=-0.5), "once the score is off by 5 (95%: 5 to 5) sigma^-0.5."),
+        (
+            DensityError(manifold=manifolds.Circle(), exponent=1.0),
+            "once the error is 5 (95%: 5 to 5) sigma^1 times that which gives the target density.",
+        ),
+        (WeightNoise(), "once the weights are off by 5 (95%: 5 to 5) of the weights' rms."),
+        (Quantised(format="bf16"), "once the error is 5 (95%: 5 to 5) times that of weights rounded to bf16."),
+        (FewData(images=30), "once the error is 5 (95%: 5 to 5) times that of a prior of 30 images."),
+        (EarlyStopped(early=Manifold(manifolds.Circle())), "once the error is 5 (95%: 5 to 5) times that of the early"),
+    ],
+)
+def test_an_amplitude_is_told_in_the_units_of_its_error(error, words):
+    settings = json.dumps(error.describe(), default=str)
+    table = [row | {"error_settings": settings} for row in rows(0.0, "a", sigmas=(0.1,))]
+    (told,) = Sweep(table).verdicts()
+    assert f"with a {words}" in told
+    (unit,) = re.findall(r"\)(.*)\.", words) or [" times that of the early prior"]
+    assert Sweep(table).verdicts(50.0)[0].endswith(f"with a at no error up to 100{unit}.")
+
+
+def test_an_error_of_a_class_that_is_not_known_has_an_amplitude():
+    table = [row | {"error_settings": '{"error": "Mine"}'} for row in rows(0.0, "a", sigmas=(0.1,))]
+    assert "with a once the amplitude of the error is 5 (95%: 5 to 5)." in Sweep(table).verdicts()[0]
+
+
+def test_chains_that_start_far_from_the_exact_posterior_are_told():
+    def sweep(away: float) -> Sweep:
+        """The exact posterior is `away` from the run without error, and further with the error."""
+        known = [row | {"exact_distance": away + row["distance"], "exact_floor": 0.1} for row in rows(0.0, "a")]
+        return Sweep([*known, *[row | {"exact_distance": 0.1, "exact_floor": 0.1} for row in rows(0.0, "b")]])
+
+    # At the smallest amplitude the error moves the run by 0.002, so that 0.35 is 3.52 floors.
+    found = sweep(0.35).breakdown().set_index("prior")["unmixed"]
+    np.testing.assert_allclose(found.loc["a"], 3.52)
+    assert found.loc["b"].isna().all()
+    warning = (
+        "Already with the smallest error the samples with a are 3.5 floors from the exact posterior: the chains may "
+        "not have mixed; give them more time. What stays then is a bias, as of sigma."
+    )
+    assert all(told.endswith(f". {warning}") for told in sweep(0.35).verdicts())
+    # The rule is 2 floors besides what the error moves.
+    assert sweep(0.201).breakdown()["unmixed"].notna().any() and sweep(0.199).breakdown()["unmixed"].isna().all()
+    assert Sweep(rows(0.0, "a")).breakdown()["unmixed"].isna().all()
+
+
+@pytest.mark.parametrize(("threshold", "words"), [(1e-6, "0.0001%"), (0.1, "10%"), (0.125, "12.5%"), (2.0, "200%")])
+def test_a_threshold_is_told_as_it_was_given(threshold, words):
+    assert f"by more than {words} of its spread" in Sweep(rows(0.0, "a")).verdicts(threshold)[0]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

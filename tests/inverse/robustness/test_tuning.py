@@ -53,6 +53,7 @@ def test_by_psnr_where_no_posterior_is_known(grid):
         (lambda: Tuned(DPS(), {"stepsize": [1.0]}), "options must be hyper-parameters of dps, got 'stepsize'"),
         (lambda: Tuned(DPS(), {"step_size": [-1.0]}), "step_size must be a finite number above 0"),
         (lambda: Tuned(DPS(), {"step_size": [1.0]}, seeds=()), "seeds must hold at least one seed"),
+        (lambda: Tuned(DPS(), {"step_size": [1.0]}, seeds=(-1,)), "seeds must be a whole number of at least 0, got -1"),
     ],
 )
 def test_trials_that_make_no_sense_are_refused(make, sentence):
