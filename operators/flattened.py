@@ -134,7 +134,7 @@ def flattened(physics: Physics, image_shape: Sequence[int], dtype: torch.dtype =
     stacked = isinstance(physics, StackedPhysics)
     parts = [with_image_shape(part, shape) for part in (physics.physics_list if stacked else [physics])]
     device = device_of(parts[0])
-    pieces = [_output(part, torch.zeros(1, *shape, dtype=dtype, device=device)) for part in parts]
+    pieces = [output_of(part, torch.zeros(1, *shape, dtype=dtype, device=device)) for part in parts]
     if not stacked and not pieces[0].is_complex():
         return physics
     if all(is_linear(part) for part in parts):
@@ -155,7 +155,8 @@ def as_real(physics: Physics, y: Tensor | TensorList, image_shape: Sequence[int]
     return flat, flat.measurement(y) if isinstance(flat, Flattened) else y
 
 
-def _output(part: Physics, zeros: Tensor) -> Tensor:
+def output_of(part: Physics, zeros: Tensor) -> Tensor:
+    """A of zeros, a tensor; ValueError where A does not take them, or gives something else."""
     try:
         with torch.no_grad():
             output = part.A(zeros)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .batch import images_per_batch
 from .checks import check_image_shape
 from .decoded import Decoded
-from .flattened import Flattened, as_real
+from .flattened import Flattened, as_real, output_of
 from .fourier import RealFourier
 from .linear import device_of
 
@@ -92,17 +92,7 @@ def _check_kernel(physics: Physics, shape: Sequence[int]) -> None:
 
 
 def _measurement_shape(physics: Physics, zeros: Tensor) -> tuple[int, ...]:
-    try:
-        with torch.no_grad():
-            output = physics.A(zeros)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"physics must accept images of shape {tuple(zeros.shape[1:])} and {zeros.dtype}, got from its A: {error}"
-        ) from error
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"physics must give a tensor, or be a deepinv.physics.stack of several that do, got {type(output).__name__}"
-        )
+    output = output_of(physics, zeros)
     if output.is_complex():
         raise ValueError(
             f"y must be {str(output.dtype).removeprefix('torch.')} as the physics gives it, got {zeros.dtype}; "
