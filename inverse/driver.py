@@ -315,7 +315,7 @@ def _provenance(posterior: Posterior) -> dict[str, Any]:
     sigma = operators.noise_sigma(posterior.physics)
     return {
         "prior": getattr(posterior.prior, "about", {}).get("name", type(posterior.prior).__name__),
-        "physics": type(posterior.physics).__name__,
+        "physics": " + ".join(type(part).__name__ for part in getattr(posterior.physics, "parts", [posterior.physics])),
         "noise_sigma": torch.as_tensor(sigma).flatten().tolist() if sigma is not None else None,
         "torch": torch.__version__,
         "deepinv": deepinv.__version__,

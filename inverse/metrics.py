@@ -58,9 +58,11 @@ def residual_ratio(x: Tensor, y: Tensor, physics: torch.nn.Module, sigma: float 
     are not those that a mask has hidden (`operators.measured`).
 
     x: (n, B, *image_shape); x[None] for one reconstruction per measurement. y: (B, *measurement_shape). sigma: standard
-    deviation of the noise in units of y, a number or (B,); None takes it from the physics. Returns (n, B).
+    deviation of the noise in units of y, a number or (B,); None takes it from the physics. The list of a stack and
+    complex y are taken as real vectors (`operators.flattened`). Returns (n, B).
     Raises ValueError when x and y differ in B, or no Gaussian noise level is known.
     """
+    physics, y = operators.as_real(physics, y, tuple(x.shape[2:]))
     sigma = operators.noise_sigma(physics) if sigma is None else sigma
     if sigma is None:
         raise ValueError("residual_ratio needs sigma where the physics has no Gaussian noise, got None")

@@ -103,6 +103,12 @@ def check_own_adjoint(physics: Physics, image_shape: Sequence[int], dtype: torch
         ) from failure
     tolerance = _TOLERANCE_DEEPINV if _of_deepinv(physics) else _TOLERANCE
     if not error <= tolerance:
+        off = _off_linear(physics.A, tuple(image_shape), dtype, device_of(physics))
+        if off > _TOLERANCE:
+            raise ValueError(
+                f"A of {type(physics).__name__}, a LinearPhysics, must be linear, got A(u + 2v) off A(u) + 2A(v) by "
+                f"{off:.1%}; derive from deepinv.physics.Physics instead, and use dps"
+            )
         raise ValueError(
             f"A_adjoint of {type(physics).__name__} must be the transpose of its A, got |<Ax, y> - <x, A^T y>| / "
             f"(|Ax| |y|) = {error:.2g} for random x and y, not at most {tolerance}; give one that is, or none, for an "
@@ -125,21 +131,33 @@ def _of_deepinv(physics: Physics) -> bool:
     return module in ("deepinv", "operators") and type(physics) not in (LinearPhysics, DecomposablePhysics)
 
 
+def _off_linear(
+    A: Callable[[Tensor], Tensor], shape: Sequence[int], dtype: torch.dtype, device: torch.device | str
+) -> float:
+    """|A(u + 2v) - A(u) - 2A(v)| over the size of the latter two, for random u and v."""
+    u, v = torch.randn(2, 2, *shape, generator=generator(0), dtype=dtype).to(device)
+    with torch.no_grad():
+        expected = A(u) + 2 * A(v)
+        return float((A(u + 2 * v) - expected).norm() / expected.norm().clamp_min(1e-30))
+
+
 def _check_forward(
     A: Callable[[Tensor], Tensor], shape: tuple[int, ...], linear: bool, device: torch.device | str
 ) -> None:
-    u, v = torch.randn(2, 2, *shape, generator=generator(0)).to(device)
+    u = torch.randn(2, *shape, generator=generator(0)).to(device)
     with torch.no_grad():
         image = A(u)
         if not isinstance(image, Tensor) or image.ndim == 0 or len(image) != 2:
             came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise ValueError(f"A must map a batch (2, {', '.join(map(str, shape))}) to a batch of 2, got {came}")
         if image.is_complex():
-            raise TypeError(f"A must give real measurements, got {image.dtype}; return torch.view_as_real of them")
-        if not linear:
-            return
-        expected = image + 2 * A(v)
-        error = (A(u + 2 * v) - expected).norm() / expected.norm().clamp_min(1e-30)
+            raise TypeError(
+                f"A must give real measurements, got {image.dtype}; return torch.view_as_real of them (noise is then "
+                "that of the real and of the imaginary part), or make it a deepinv LinearPhysics, which may be complex"
+            )
+    if not linear:
+        return
+    error = _off_linear(A, shape, u.dtype, device)
     if error > _TOLERANCE:
         raise ValueError(f"A must be linear, got A(u + 2v) off A(u) + 2A(v) by {error:.1%}; else set linear=False")
 

@@ -90,7 +90,11 @@ def run(args: argparse.Namespace) -> None:
     lines = []
     for number, (measurement, name, sampler) in enumerate(grid, 1):
         print(f"{number} of {len(grid)}: {described(measurement)}, {name}, {described(sampler)}", file=sys.stderr)
-        found = cell(out, measurement, name, loaded[name], sampler, args)
+        try:
+            found = cell(out, measurement, name, loaded[name], sampler, args)
+        except KeyboardInterrupt:
+            print(f"\n{number - 1} of {len(grid)} are done; the same command goes on from there", file=sys.stderr)
+            raise
         if "refused" in found:
             print(f"left out: {found['refused']}", file=sys.stderr)
         else:
@@ -145,6 +149,7 @@ def cell(
     key.update(json.dumps([*settings, args.inference, version()]).encode())
     file = out / "cells" / f"{key.hexdigest()[:16]}.json"
     if file.exists():
+        print("done before", file=sys.stderr)
         return json.loads(file.read_text())
     line = {"measurement": described(measurement), "prior": name, "sampler": described(sampler)}
     try:

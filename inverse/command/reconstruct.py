@@ -22,6 +22,8 @@ MOST_ROWS = 12
 TILE = 640
 # Of images in [0, 1] few operators measure more.
 UNUSUAL = 20.0
+# Residual, in sizes of the noise, above which samples are far from what was measured.
+UNEXPLAINED = 1.5
 HELP = "posterior samples of your own images or measurements"
 DESCRIPTION = """\
 The files are images: each is measured by the operator with fresh noise and reconstructed from that, so that the
@@ -108,6 +110,12 @@ def run(args: argparse.Namespace) -> None:
         }
     if truth is not None:
         print(report.markdown(table))
+        if table[0]["residual"] > UNEXPLAINED:
+            print(
+                f"the samples of {samples.sampler} do not explain the measurement: their residual is "
+                f"{table[0]['residual']:.2f}, that of good ones 1; try another --seed, more steps or another --sampler",
+                file=sys.stderr,
+            )
     if chosen and args.prior == "fashion-28":
         print("taken for clothes, the prior is fashion-28; digits need --prior digits-28", file=sys.stderr)
     print(f"samples, mean, std and figure are in {args.out}")

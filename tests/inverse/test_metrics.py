@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from deepinv.physics import GaussianNoise, LinearPhysics
 from scipy.stats import wasserstein_distance
 
 import operators
@@ -61,6 +62,26 @@ def test_the_residual_takes_one_noise_level_per_image_and_many_draws():
     x = torch.full((3, 2, 1, 8, 8), 0.1)
     torch.testing.assert_close(metrics.residual_ratio(x, y, physics), torch.tensor([[1.0, 0.5]] * 3))
     torch.testing.assert_close(metrics.residual_ratio(x, y, physics, sigma=0.4), torch.full((3, 2), 0.25))
+
+
+def test_the_residual_of_stacked_and_complex_measurements():
+    """Of the truth, in sizes of the noise: the root of a chi-square over m, within five standard errors of 1."""
+
+    class Spectrum(LinearPhysics):
+        def A(self, x, **kwargs):
+            return torch.fft.fft2(x, norm="ortho")
+
+        def A_adjoint(self, y, **kwargs):
+            return torch.fft.ifft2(y, norm="ortho")
+
+    shape = (1, 16, 16)
+    spectrum = Spectrum(noise_model=GaussianNoise(0.1, rng=torch.Generator().manual_seed(0)))
+    stack = operators.create("denoising", shape, noise=0.3).stack(operators.create("denoising", shape, noise=0.02))
+    truth = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1))
+    for physics in (spectrum, stack):
+        ratio = metrics.residual_ratio(truth[None], physics(truth), physics)
+        assert ratio.shape == (1, 2) and not ratio.is_complex()
+        assert ((ratio - 1).abs() < 5 / math.sqrt(2 * 512)).all()
 
 
 def test_the_residual_needs_a_noise_level_and_a_sample_axis():

@@ -117,7 +117,7 @@ def test_the_adjoint_of_a_class_of_your_own_is_tried(dtype: torch.dtype) -> None
     ],
 )
 def test_any_adjoint_of_your_own_is_tried(physics: Physics) -> None:
-    with pytest.raises(ValueError, match="A_adjoint of .* must be the transpose of its A"):
+    with pytest.raises(ValueError, match=r"A_adjoint of .* must be the transpose of its A|A of LinearPhysics, .* must be linear"):
         operators.check_own_adjoint(physics, SHAPE)
 
 
@@ -145,3 +145,13 @@ def test_operators_that_are_known_are_not_tried_again() -> None:
     operators.check_own_adjoint(count, SHAPE)
     operators.check_own_adjoint(operators.create("saturation", SHAPE), SHAPE)  # not linear
     assert not tried
+
+
+def test_a_function_that_is_not_linear_is_not_blamed_on_its_adjoint():
+    class Square(LinearPhysics):
+        def A(self, x, **kwargs):
+            return x**2
+
+    physics = operators.with_image_shape(Square(noise_model=GaussianNoise(0.1)), (1, 4, 4))
+    with pytest.raises(ValueError, match="A of Square, a LinearPhysics, must be linear"):
+        operators.check_own_adjoint(physics, (1, 4, 4))
