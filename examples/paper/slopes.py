@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -419,9 +420,7 @@ def picture(results: list[dict]) -> plt.Figure:
         axis.errorbar(places[sampled], y, errors, fmt="o", markersize=4, color=COLOURS[method], capsize=3, label=label)
     for expected in {row["expected"] for row in results}:
         axis.axhline(expected, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-    axis.set_xticks(
-        range(len(names)), [name.replace(" in ", "\nin ").replace(" (", "\n(") for name in names], fontsize=9
-    )
+    axis.set_xticks(range(len(names)), [re.sub(r" (in |\(|orbit|cutoff)", r"\n\1", name) for name in names], fontsize=9)
     axis.set_ylabel("slope of log critical amplitude\nagainst log sigma")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), title="score")
