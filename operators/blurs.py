@@ -219,7 +219,7 @@ def _factors(filter: Tensor, img_size: tuple[int, ...]) -> tuple[Tensor, Tensor]
     if lines is None:
         return filter.new_empty(1, 0, 0), filter.new_empty(1, 0, 0)
     rows, columns = (
-        _convolution_matrix(line[0], side, "circular").to(filter.dtype)
+        _convolution_matrix(line[0], side, "circular").to(filter.dtype).contiguous()
         for line, side in zip(lines, img_size[-2:], strict=True)
     )
     return rows, columns.mT.contiguous()
