@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import operators
+from operators.flattened import Flattened
 
 from .checks import seed_number, whole
 from .files import replacing
@@ -313,9 +314,10 @@ def _provenance(posterior: Posterior) -> dict[str, Any]:
     import deepinv
 
     sigma = operators.noise_sigma(posterior.physics)
+    parts = posterior.physics.parts if isinstance(posterior.physics, Flattened) else [posterior.physics]
     return {
         "prior": getattr(posterior.prior, "about", {}).get("name", type(posterior.prior).__name__),
-        "physics": " + ".join(type(part).__name__ for part in getattr(posterior.physics, "parts", [posterior.physics])),
+        "physics": " + ".join(type(part).__name__ for part in parts),
         "noise_sigma": torch.as_tensor(sigma).flatten().tolist() if sigma is not None else None,
         "torch": torch.__version__,
         "deepinv": deepinv.__version__,

@@ -178,6 +178,7 @@ def test_parts_of_a_stack_are_reconstructed_together():
     found = inverse.reconstruct(y, physics, "fashion-28", sampler, n=2)
     again = sampler.sample(Posterior(load("fashion-28"), operators.flattened(physics, (1, 28, 28)), found.y), 2)
     assert torch.equal(found.x, again.x)
+    assert found.info["physics"] == "CircularBlur + Inpainting"
 
 
 def test_the_caller_may_be_in_inference_mode():
