@@ -1,4 +1,4 @@
-"""The prior `photo` as it is shipped, beside its network in plain float32, in bfloat16 and compiled.
+"""The prior `photo` as it is run by default, beside its network in plain float32, in bfloat16 and compiled.
 
 Seconds of a denoiser call on one colour image of 256 x 256 pixels, without derivatives, as the default sampler calls
 it; every round times all modes one after the other, errors are over rounds. PSNR of five test images of scikit-image at
@@ -52,8 +52,10 @@ def main() -> int:
     parser.add_argument("--prior", default="photo", help="name or weights file of the prior (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    modes = [mode for mode in inference.MODES if not (args.quick and mode == "compiled")]
     loaded = priors.load(args.prior)
+    shipped = inference.prepare(loaded).inference or "channels-last"
+    others = {"auto"} | ({"compiled"} if args.quick else set()) | ({"int8"} - {shipped})
+    modes = [mode for mode in inference.MODES if mode not in others]
     prepared = {mode: inference.prepare(loaded, mode) for mode in modes}
     x = photograph("coffee", SIDE)
     for prior in prepared.values():
@@ -67,11 +69,11 @@ def main() -> int:
         spent, change = [one[mode] for one in rounds], decibels[mode] - decibels["plain"]
         rows.append([mode, show(spent), show(faster[mode], 2), f"{change:+.4f}"])
     print("\n" + table(["inference", "seconds a call", "times as fast as plain", "PSNR, change in dB"], rows))
-    ratio, error = mean_and_error(faster[inference.DEFAULT])
-    change = abs(decibels[inference.DEFAULT] - decibels["plain"])
+    ratio, error = mean_and_error(faster[shipped])
+    change = abs(decibels[shipped] - decibels["plain"])
     bars = {
-        f"{inference.DEFAULT}: {ratio:.2f} +- {error:.2f} times as fast as plain, at least {FASTER}": ratio >= FASTER,
-        f"{inference.DEFAULT}: PSNR changes by {change:.4f} dB, at most {WITHIN}": change <= WITHIN,
+        f"{shipped}: {ratio:.2f} +- {error:.2f} times as fast as plain, at least {FASTER}": ratio >= FASTER,
+        f"{shipped}: PSNR changes by {change:.4f} dB, at most {WITHIN}": change <= WITHIN,
     }
     write(args.out, {"prior": loaded.about, "side": SIDE, "seconds": rounds, "psnr": decibels, "bars": bars})
     return report(bars)

@@ -317,6 +317,7 @@ def _provenance(posterior: Posterior) -> dict[str, Any]:
     parts = posterior.physics.parts if isinstance(posterior.physics, Flattened) else [posterior.physics]
     return {
         "prior": getattr(posterior.prior, "about", {}).get("name", type(posterior.prior).__name__),
+        "inference": getattr(posterior.prior, "inference", None),
         "physics": " + ".join(type(part).__name__ for part in parts),
         "noise_sigma": torch.as_tensor(sigma).flatten().tolist() if sigma is not None else None,
         "torch": torch.__version__,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import priors
 from operators.measurement import measured
-from priors import Preconditioned, Prior
+from priors import Preconditioned, Prior, inference
 from priors.store import VALUE_RANGE
 
 from .driver import Sampler
@@ -69,7 +69,7 @@ def reconstruct(
 def _with_named(name: str | Path, physics: Physics, y: Tensor | TensorList) -> Posterior:
     """The problem with a prior by name or file; where that is for images of another size, says which is for any."""
     first = y if isinstance(y, Tensor) else y[0]
-    prior = priors.load(name).to(first.device)
+    prior = inference.prepare(priors.load(name).to(first.device))
     try:
         return Posterior(prior, physics, y)
     except ValueError as error:

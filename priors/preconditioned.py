@@ -25,7 +25,10 @@ class Preconditioned(Prior):
     network: (B, C, H, W), (B,) -> (B, C, H, W), such as `UNet`. mean, std: of the training data, over all pixels.
     image_shape: (C, H, W), or None for any size. sigma_range: noise levels the network was trained on.
     about: what to tell of it in words, such as name, licence, data, seed; kept in its weights file.
+    inference: how the network is run, see `priors.inference.prepare`; None for as it is.
     """
+
+    inference: str | None = None
 
     def __init__(
         self,

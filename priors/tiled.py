@@ -46,6 +46,7 @@ class Tiled(Prior):
         self.prior, self.side, self.overlap = prior, side, overlap
         self.sigma_range = prior.sigma_range
         self.about = getattr(prior, "about", {})
+        self.inference = getattr(prior, "inference", None)
 
     def radius(self, image_shape: tuple[int, ...]) -> float:
         return self.prior.radius(image_shape)

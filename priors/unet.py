@@ -76,6 +76,16 @@ class Stack(nn.ModuleList):
         return x
 
 
+class Halving(nn.Conv2d):
+    """Convolution of 2 x 2 pixels at a stride of two, by one product per block: what processors are faster at."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pixel_unshuffle(x, 2), self.weight.flatten(1)[:, :, None, None], self.bias)
+
+
 class SelfAttention(nn.Module):
     """x + attention over all pixels, in heads of 32 channels, the output starting at zero."""
 
@@ -150,7 +160,7 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(
             Stack(count, width, features, local) for count, width in zip(encoder_blocks, channels, strict=False)
         )
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
+        self.down = nn.ModuleList(Halving(fine, coarse) for fine, coarse in steps)
         self.middle = Stack(middle_blocks, channels[-1], features, local)
         self.attention = SelfAttention(channels[-1]) if attention else None
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)

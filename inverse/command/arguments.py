@@ -149,10 +149,7 @@ def device(args: argparse.Namespace) -> torch.device:
 
 def prior(args: argparse.Namespace) -> Prior:
     """The prior that --prior names, run as --inference says, on its device."""
-    loaded = priors.load(args.prior)
-    if args.inference != inference.DEFAULT:
-        loaded = inference.prepare(loaded, args.inference)
-    return loaded.to(device(args))
+    return inference.prepare(priors.load(args.prior).to(device(args)), args.inference)
 
 
 def sampler(args: argparse.Namespace) -> Sampler:

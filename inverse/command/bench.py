@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         if name not in operators.available():
             operators.create(name, ())  # which says what is known
     names = args.prior or ["fashion-28"]
-    loaded = {name: prepared(name, args).to(device) for name in names}
+    loaded = {name: prepared(name, args.inference, device) for name in names}
     measurements = args.operator or list(demo.MEASUREMENTS.items())
     grid = list(product(measurements, names, args.sampler or [None]))
     (out / "cells").mkdir(parents=True, exist_ok=True)
@@ -111,11 +111,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"\nthe table is in {args.out}")
 
 
-def prepared(name: str, args: argparse.Namespace) -> priors.Prior:
-    """A prior, run as --inference says where it is a network."""
-    prior = priors.load(name)
-    network = isinstance(prior, priors.Preconditioned) and args.inference != inference.DEFAULT
-    return inference.prepare(prior, args.inference) if network else prior
+def prepared(name: str, mode: str, device: torch.device) -> priors.Prior:
+    """A prior on its device, run as --inference says where it is a network."""
+    prior = priors.load(name).to(device)
+    return inference.prepare(prior, mode) if isinstance(prior, priors.Preconditioned) else prior
 
 
 def described(spec: tuple[str, dict[str, object]] | None) -> str:
@@ -146,7 +145,7 @@ def cell(
             key.update(value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value).encode())
     weights = hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in prior.state_dict().values())).hexdigest()
     settings = [described(measurement), name, weights, described(sampler), args.noise, args.n, args.seed]
-    key.update(json.dumps([*settings, args.inference, version()]).encode())
+    key.update(json.dumps([*settings, getattr(prior, "inference", None), version()]).encode())
     file = out / "cells" / f"{key.hexdigest()[:16]}.json"
     if file.exists():
         print("done before", file=sys.stderr)

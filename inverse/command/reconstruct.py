@@ -88,6 +88,9 @@ def run(args: argparse.Namespace) -> None:
         physics, y = physics.to(args.device), y.to(args.device)
         posterior = Posterior(prior, physics, y)
         if prior.image_shape is None and max(posterior.image_shape[1:]) > TILE:
+            if args.inference == "auto" and getattr(prior, "inference", None) == "int8":
+                args.inference = "channels-last"  # tiles are then the whole image to 1e-3, in 8 bits to 1e-2
+                prior = arguments.prior(args)
             posterior = Posterior(Tiled(prior, TILE), physics, y)
         args.sampler = args.sampler or registry.default(posterior)
         n = args.n or (8 if prior.image_shape is None else 16)

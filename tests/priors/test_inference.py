@@ -63,10 +63,24 @@ def test_compiled_is_prepared_in_a_fresh_process():
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(
-        ValueError, match="inference must be one of plain, channels-last, bfloat16, compiled, got 'int8'"
+        ValueError, match="inference must be one of auto, plain, channels-last, int8, bfloat16, compiled, got 'int4'"
     ):
-        inference.prepare(store.load("fashion-28"), "int8")
+        inference.prepare(store.load("fashion-28"), "int4")
     with pytest.raises(ValueError, match="prior must be a learned one to be run in plain, got TotalVariation"):
         inference.prepare(store.load("tv"), "plain")
     with pytest.raises(ValueError, match="got 'foto'; did you mean 'photo'"):
         inference.prepare("foto", "plain")
+
+
+@pytest.mark.parametrize(("has", "taken"), [("avx512_vnni", "int8"), ("avx_vnni", "int8"), ("avx2", None)])
+def test_by_default_large_images_are_in_8_bits_where_the_processor_is_good_at_it(monkeypatch, has, taken):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {has: True}, raising=False)
+    photo, small, classical = (store.load(name) for name in ("photo", "fashion-28", "tv"))
+    assert inference.prepare(photo).inference == taken
+    assert inference.prepare(small) is small and inference.prepare(classical) is classical
+
+
+def test_8_bits_are_refused_where_the_processor_lacks_them(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    with pytest.raises(ValueError, match="inference int8 needs a prior on a processor with the instructions AVX-512"):
+        inference.prepare("photo", "int8")
