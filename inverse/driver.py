@@ -330,6 +330,8 @@ def _check_hyperparameter(name: str, value: object) -> None:
         return
     if name.endswith("steps") or name.endswith("iterations"):
         whole(name, value)
+    elif name == "products":
+        whole(name, value, least=0)
     elif name == "eta":
         if isinstance(value, str | bool) or not 0 <= value < math.inf:
             raise ValueError(f"eta must be a finite number of at least 0, got {value!r}")

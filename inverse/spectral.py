@@ -1,15 +1,23 @@
-"""Moment matching with a covariance that is diagonal in space frequency: one denoiser call a step, no derivatives.
+"""Moment matching for large images: a covariance that is diagonal in frequency, corrected by the denoiser itself.
 
 Moment matching (Rozet et al. 2024, see `mmps`) takes p(y | x) as N(y; A D, s^2 I + A V A^T) with V = Cov[X | x] =
-sigma^2 J, J the Jacobian of the denoiser, and pays a vector-Jacobian product for every product with V. Here V is
+sigma^2 J, J the Jacobian of the denoiser, and pays a vector-Jacobian product for every product with V. Here V is first
 replaced by the part of it that is diagonal in frequency and in luminance and colour differences, a function of the
 frequency's modulus,
 
-    V = sigma^2 F* diag(g_c(|f|)) F,      g_c(|f|) = mean over that |f| of Re (F J z)_c(f) conj (F z)_c(f),
+    V_0 = sigma^2 F* diag(g_c(|f|)) F,      g_c(|f|) = mean over that |f| of Re (F J z)_c(f) conj (F z)_c(f),
 
 for a probe z of unit modulus and random phase at every frequency. On natural images, which are nearly stationary, that
 is most of V (their Wiener filter is of this form); for a stationary Gaussian prior it is all of it, and the method is
 exact. One number for V, as in DiffPIR (Zhu et al. 2023), is further from it: low frequencies are less certain.
+
+V_0 does not know where the edges of this image are; the denoiser does. So V_0 only preconditions the equation with V,
+
+    (s^2 I + A V A^T) P u = y - A D,      P = (s^2 I + A V_0 A^T)^-1,
+
+of which one or a few steps of conjugate residuals are taken, each with one product V w = sigma^2 J w: the difference of
+two denoiser calls over a short distance, without derivatives (J is taken as symmetric, as that of an exact one is). At
+high noise, where an image is still to form, V_0 alone is as good.
 
 g is measured on scouts, one for each measurement, that go down the levels first in few steps; it is the mean over
 the measurements, which are taken to be of similar images.
@@ -33,19 +41,26 @@ from .schedule import karras
 
 # The denoiser's answer to a probe of this size, in units of sigma, is taken as linear.
 PROBE = 0.1
+# Noise below which an image has begun to form, in units of the spread of the images.
+FORMED = 2.0
+TINY = 1e-20
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectralMMPS(MMPS):
     """Moment matching posterior sampling for large images, for a linear physics with Gaussian noise.
 
-    steps: levels from sigma_max to sigma_min (image units), one denoiser call each. iterations, tolerance: of conjugate
-    residuals, which call the physics only; a blur that is diagonal in frequency needs none. eta: see `MMPS`.
+    steps: levels from sigma_max to sigma_min (image units), one denoiser call each. products: with the denoiser's
+    Jacobian at each level below sigma_formed, at most, one more call each; 0 for the covariance diagonal in frequency
+    alone. iterations: of conjugate residuals with that covariance, which call the physics only; a blur that is diagonal
+    in frequency needs none. tolerance: relative residual at which a chain stops. eta: see `MMPS`.
     scout_steps: levels at which the covariance is measured, two denoiser calls each, once for each measurement.
 
     Exact, up to discretisation, for a stationary Gaussian prior.
     """
 
+    products: int | None = None
+    sigma_formed: float | None = None
     scout_steps: int | None = None
 
     name: ClassVar[str] = "mmps-spectral"
@@ -58,7 +73,9 @@ class SpectralMMPS(MMPS):
     def resolve(self, posterior: Posterior) -> SpectralMMPS:
         sampler = dataclasses.replace(
             self,
-            steps=self.steps or 25,
+            steps=self.steps or 17,
+            products=1 if self.products is None else self.products,
+            sigma_formed=self.sigma_formed or FORMED * posterior.spread,
             sigma_max=self.sigma_max or min(defaults.sigma_max(posterior, radii=3), 40 * posterior.spread),
             sigma_min=self.sigma_min or defaults.sigma_min(posterior, 0.05),
             iterations=self.iterations or 15,
@@ -73,21 +90,45 @@ class SpectralMMPS(MMPS):
 
     def denoise(self, posterior: Posterior, x: Tensor, sigma: float) -> Tensor:
         """D_y: the mean of the image given x and y, under moment matching. x: (N, *image_shape)."""
-        return self.conditioned(posterior, posterior.prior.denoise(x, sigma), sigma**2 * self._gains.at(sigma))
+        physics, denoise = posterior.physics, posterior.prior.denoise
+        mean, spectrum = denoise(x, sigma), sigma**2 * self._gains.at(sigma)
+        if self._calls(sigma) == 1:
+            return self.conditioned(posterior, mean, spectrum)
+        frequencies = frequencies_of(posterior.image_shape, mean.device, mean.dtype)
+
+        def system(residual: Tensor) -> tuple[Tensor, Tensor]:
+            w = self.preconditioned(posterior, residual, spectrum)
+            size = PROBE * sigma / w.square().flatten(1).mean(1).sqrt().clamp_min(TINY).reshape(-1, 1, 1, 1)
+            v = sigma**2 * (denoise(x + size * w, sigma) - mean) / size
+            return residual + physics.A(v - frequencies.filtered(w, spectrum)), v
+
+        return mean + conjugate_residuals(system, posterior.y - physics.A(mean), self.products, self.tolerance)
 
     def conditioned(self, posterior: Posterior, mean: Tensor, spectrum: Tensor) -> Tensor:
-        """Mean of the image given y, of N(mean, F* diag(spectrum) F). spectrum: (C, H, W // 2 + 1)."""
-        physics, noise, residual = posterior.physics, posterior.noise_variance, posterior.y - posterior.physics.A(mean)
+        """Mean of the image given y, of N(mean, V_0) with V_0 = F* diag(spectrum) F. spectrum: (C, H, W // 2 + 1)."""
         frequencies = frequencies_of(posterior.image_shape, mean.device, mean.dtype)
+        residual = posterior.y - posterior.physics.A(mean)
+        return mean + frequencies.filtered(self.preconditioned(posterior, residual, spectrum), spectrum)
+
+    def preconditioned(self, posterior: Posterior, residual: Tensor, spectrum: Tensor) -> Tensor:
+        """A^T u for the u of (s^2 I + A V_0 A^T) u = residual."""
+        physics, noise = posterior.physics, posterior.noise_variance
+        frequencies = frequencies_of(posterior.image_shape, residual.device, residual.dtype)
         if self._response is not None:
-            gain = spectrum / (noise + spectrum * self._response)
-            return mean + frequencies.filtered(physics.A_adjoint(residual), gain)
+            return frequencies.filtered(physics.A_adjoint(residual), 1 / (noise + spectrum * self._response))
 
         def system(u: Tensor) -> tuple[Tensor, Tensor]:
-            v = frequencies.filtered(physics.A_adjoint(u), spectrum)
-            return noise * u + physics.A(v), v
+            back = physics.A_adjoint(u)
+            return noise * u + physics.A(frequencies.filtered(back, spectrum)), back
 
-        return mean + conjugate_residuals(system, residual, self.iterations, self.tolerance)
+        return conjugate_residuals(system, residual, self.iterations, self.tolerance)
+
+    def _calls(self, sigma: float) -> int:
+        """Of the denoiser, at a level."""
+        return 1 + (self.products if sigma < self.sigma_formed else 0)
+
+    def evaluations(self, posterior: Posterior) -> int:
+        return self._calls(self.sigma_max) + sum(map(self._calls, self.levels[:-1]))
 
     def shared_evaluations(self, posterior: Posterior) -> int:
         return 2 * self.scout_steps

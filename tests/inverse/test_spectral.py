@@ -75,6 +75,38 @@ def test_posterior_of_a_stationary_gaussian_prior(operator, options):
     assert abs(float(z.var(0).mean()) - 1) < 0.1
 
 
+class Patchy(Stationary):
+    """Independent pixels, the left half of the image with a hundred times the variance of the right one."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.ones(3, 10, 6))
+        self.variance = torch.where(torch.arange(10) < 5, 0.09, 0.0009)
+
+    def denoise(self, x, sigma):
+        return 0.5 + (x - 0.5) * self.variance / (self.variance + sigma_per_item(sigma, x) ** 2)
+
+    def sample(self, n, seed=0):
+        white = torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(seed))
+        return 0.5 + white * self.variance.sqrt()
+
+
+@pytest.mark.parametrize("operator", ["denoising", "inpainting"])
+def test_products_tell_where_an_image_is_uncertain(operator):
+    prior, physics = Patchy(), operators.create(operator, SHAPE, noise=0.1, seed=0)
+    posterior = Posterior(prior, physics, physics(prior.sample(2, seed=1)))
+    seen = physics.A(torch.ones(1, *SHAPE)).expand(2, *SHAPE)
+    precision = seen / 0.1**2 + 1 / prior.variance
+    mean = 0.5 + seen * (posterior.y - 0.5) / 0.1**2 / precision
+
+    def error(products):
+        found = SpectralMMPS(steps=60, products=products, sigma_formed=100.0).sample(posterior, 40, seed=1)
+        return (found.mean - mean).square().mul(precision).mean()
+
+    # 40 exact draws would have 1/40; for pixels that are all seen, two directions solve an equation of two eigenvalues.
+    assert error(1) < 0.5 * error(0)
+    assert error(2) < 2 / 40
+
+
 def test_response_of_a_circular_blur_is_the_square_of_its_transfer_function():
     spread = torch.zeros(1, 1, 3, 3)
     spread[..., 1, :] = torch.tensor([0.2, 0.7, 0.1])
@@ -103,8 +135,17 @@ def test_scouts_are_denoised_in_chunks(monkeypatch):
 
 def test_scouts_are_counted_once_for_each_measurement():
     posterior = problem("inpainting", keep=0.5)
-    sampler = SpectralMMPS(steps=6, scout_steps=5)
+    sampler = SpectralMMPS(steps=6, products=0, scout_steps=5)
     assert [sampler.sample(posterior, n).nfe for n in (1, 5, 20)] == [7 + 10, 7 + 2, 7 + 1]
+
+
+def test_products_are_counted_at_the_levels_where_they_are_taken():
+    posterior = problem("inpainting", keep=0.5)
+    calls, denoise = [], posterior.prior.denoise
+    posterior.prior.denoise = lambda x, sigma: (calls.append(sigma), denoise(x, sigma))[1]
+    found = SpectralMMPS(steps=6, sigma_max=3.0, sigma_formed=1.0, products=2, tolerance=1e-9, scout_steps=1)
+    found = found.sample(posterior, 1)
+    assert len(calls) == found.nfe == 2 + 7 + 2 * sum(sigma < 1 for sigma in calls[2:]) // 3
 
 
 def test_vectors_are_refused(bimodal_problem):
