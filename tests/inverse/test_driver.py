@@ -31,15 +31,16 @@ def test_same_seed_same_samples_whatever_the_chunk_size(name, gaussian_problem):
 
 @pytest.mark.parametrize("name", ["mmps", "mmps-spectral", "annealed-langevin", "langevin"])
 def test_antithetic_pairs_of_a_gaussian_posterior_have_one_mean(name, gaussian_problem):
-    # Denoiser and likelihood are affine, so is the sampler in its noise, as far as residuals are solved for: opposite
-    # noise cancels.
+    # Denoiser and likelihood are affine, so is the sampler in its noise: opposite noise cancels. (Not so where a residual
+    # that depends on the noise decides how far a single product is followed.)
+    affine = {**QUICK, "mmps-spectral": sampler("mmps-spectral", steps=12, products=0)}[name]
     posterior = gaussian_problem(batch=2)
-    samples = QUICK[name].sample(posterior, 6, seed=5, antithetic=True)
+    samples = affine.sample(posterior, 6, seed=5, antithetic=True)
     assert samples.info["antithetic"]
     first, second = samples.x.chunk(2)
     pairs = (first + second) / 2
-    assert (pairs - pairs[0]).abs().max() < 2e-3 < 0.05 < (first - first[0]).abs().max()
-    chunked = QUICK[name].sample(posterior, 6, seed=5, chunk_size=5, antithetic=True)
+    assert (pairs - pairs[0]).abs().max() < 1e-3 < 0.05 < (first - first[0]).abs().max()
+    chunked = affine.sample(posterior, 6, seed=5, chunk_size=5, antithetic=True)
     torch.testing.assert_close(samples.x, chunked.x, rtol=0, atol=1e-4)
 
 
