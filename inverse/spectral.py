@@ -76,7 +76,7 @@ class SpectralMMPS(MMPS):
     def resolve(self, posterior: Posterior) -> SpectralMMPS:
         sampler = dataclasses.replace(
             self,
-            steps=self.steps or 17,
+            steps=self.steps or 25,
             products=1 if self.products is None else self.products,
             sigma_formed=self.sigma_formed or FORMED * posterior.spread,
             sigma_max=self.sigma_max or min(defaults.sigma_max(posterior, radii=3), 40 * posterior.spread),
