@@ -39,10 +39,10 @@ y = physics(truth)
 # Eight samples
 # -------------
 #
-# The prior is for images of any size, so that the sampler is ``mmps-spectral``: each step calls the network once or twice
-# and takes no derivative. On two cores this takes less than a minute; a picture of 256 x 256 pixels, three times as
-# large, less than three times as long. (``prior="photo"``, the name alone, takes less: its network then runs in whole
-# numbers of 8 bits, where the processor is fast at them.)
+# The prior is for images of any size, so that the sampler is ``mmps-spectral``: each step calls the network once or
+# twice and takes no derivative. On two cores this takes less than a minute; a picture of 256 x 256 pixels, three times
+# as large, less than three times as long. (``prior="photo"``, the name alone, takes less: its network then runs in
+# whole numbers of 8 bits, where the processor is fast at them.)
 
 prior = priors.load("photo")
 samples = inverse.reconstruct(y, physics, prior, n=8, seed=0)
@@ -64,7 +64,7 @@ print("residual, 1 is right", f"{metrics.residual_ratio(samples.x, y, physics).m
 # ---------------
 #
 # The network looks at a neighbourhood, so that a picture can be denoised in tiles that overlap, in the memory of one
-# tile, with the same result. ``inverse reconstruct`` does so above 512 pixels; here by hand:
+# tile, with the same result. ``inverse reconstruct`` does so above 640 pixels; here by hand:
 
 tiled = priors.Tiled(prior, side=112, overlap=48)
 noisy = truth + 0.2 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
