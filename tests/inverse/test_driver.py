@@ -31,8 +31,8 @@ def test_same_seed_same_samples_whatever_the_chunk_size(name, gaussian_problem):
 
 @pytest.mark.parametrize("name", ["mmps", "mmps-spectral", "annealed-langevin", "langevin"])
 def test_antithetic_pairs_of_a_gaussian_posterior_have_one_mean(name, gaussian_problem):
-    # Denoiser and likelihood are affine, so is the sampler in its noise: opposite noise cancels. (Not so where a residual
-    # that depends on the noise decides how far a single product is followed.)
+    # Denoiser and likelihood are affine, so is the sampler in its noise: opposite noise cancels. (Not so where how far
+    # a single product is followed depends on the residual.)
     affine = {**QUICK, "mmps-spectral": sampler("mmps-spectral", steps=12, products=0)}[name]
     posterior = gaussian_problem(batch=2)
     samples = affine.sample(posterior, 6, seed=5, antithetic=True)

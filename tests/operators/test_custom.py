@@ -117,7 +117,9 @@ def test_the_adjoint_of_a_class_of_your_own_is_tried(dtype: torch.dtype) -> None
     ],
 )
 def test_any_adjoint_of_your_own_is_tried(physics: Physics) -> None:
-    with pytest.raises(ValueError, match=r"A_adjoint of .* must be the transpose of its A|A of LinearPhysics, .* must be linear"):
+    with pytest.raises(
+        ValueError, match=r"A_adjoint of .* must be the transpose of its A|A of LinearPhysics, .* must be linear"
+    ):
         operators.check_own_adjoint(physics, SHAPE)
 
 
