@@ -70,8 +70,12 @@ def save(prior: Preconditioned, path: str | Path, about: Mapping[str, str] | Non
     """Write a learned prior to a safetensors file that `load` reads, whole or not at all.
 
     about: what else the header shall tell, in words (licence, data, seed); it comes back as `prior.about`.
+    Raises ValueError for one that is prepared for inference in another network than its own.
     """
     path = Path(path)
+    if not hasattr(prior.network, "config"):
+        how = f" (in {prior.inference})" if prior.inference else ""
+        raise ValueError(f"prior must have a UNet to be saved, got {type(prior.network).__name__}{how}")
     design = {
         "network": prior.network.config,
         "mean": prior.mean,

@@ -108,6 +108,11 @@ class _WeightError(_Practical):
             raise ValueError(
                 f"prior must have a network's weights for {type(self).__name__}, got {type(prior).__name__} without any"
             )
+        if any(getattr(module, "inference", None) == "int8" for module in prior.modules()):
+            raise ValueError(
+                f"prior must be in float32 for {type(self).__name__}, as priors.load gives it, got one in int8, "
+                "whose rounded weights would not change"
+            )
         return _reweighted(prior, lambda name, weight: self.amplitude * self.change(name, weight))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from inverse.robustness import WeightNoise
 from priors import Tiled, inference, store
 from priors.eight_bit import EightBitConvolution, dead_leaves
 
@@ -113,3 +114,11 @@ def test_dead_leaves_are_images_the_same_every_time():
     image = dead_leaves((3, 20, 30))
     assert image.shape == (1, 3, 20, 30) and 0 <= image.min() < 0.2 and 0.8 < image.max() <= 1
     assert torch.equal(image, dead_leaves((3, 20, 30)))
+
+
+def test_weights_that_are_rounded_already_are_neither_changed_nor_saved(photo, tmp_path):
+    with pytest.raises(ValueError, match="prior must be in float32 for WeightNoise, .* got one in int8"):
+        WeightNoise(0.1).perturb(Tiled(photo[1]))
+    with pytest.raises(ValueError, match=r"prior must have a UNet to be saved, got EightBit \(in int8\)"):
+        store.save(photo[1], tmp_path / "photo.safetensors")
+    assert not any(tmp_path.iterdir())
