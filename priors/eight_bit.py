@@ -12,6 +12,7 @@ A preconditioned prior multiplies what its network is wrong by with sigma, so ro
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ HEADROOM = 1.1
 # Below this noise, in units of the images' standard deviation, nothing is rounded: edges are then many steps away from
 # all else, and what is left to say of an image is finer than the steps.
 LEAST = 0.15
+# Stride, padding, dilation and groups.
+GEOMETRY = [1, 1], [1, 1], [1, 1], 1
 # Noise levels, log-uniform, and side of the images of any size at which ranges are measured.
 LEVELS, SIDE = 24, 64
 
@@ -35,7 +38,8 @@ LEVELS, SIDE = 24, 64
 class EightBitConvolution(nn.Module):
     """A convolution in 8 bits, as `layer` has it in float32, from `settle` on; before, it takes down its ranges.
 
-    Derivatives are those of `layer`: the rounding is left out of them.
+    Derivatives with respect to the input are those of `layer`: the rounding is left out of them. Where weights are
+    being learned, it is `layer`.
     """
 
     def __init__(self, layer: nn.Conv2d):
@@ -45,6 +49,11 @@ class EightBitConvolution(nn.Module):
         self.steps: list[float] = []
         self.zeros: list[int] = []
         self.step, self.zero = 0.0, 0
+        self._packed: tuple[object, tuple[Tensor, ...]] = (None, ())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed weights can be neither copied nor written; they are packed again.
+        return {**self.__dict__, "_packed": (None, ())}
 
     def settle(self, levels: int) -> None:
         """Fix the steps of these levels from the ranges of inputs, which came at one after the other, in rounds."""
@@ -52,11 +61,6 @@ class EightBitConvolution(nn.Module):
         low, high = HEADROOM * low.amin(0).clamp(max=0), HEADROOM * high.amax(0).clamp(min=1e-6)
         self.steps = ((high - low) / 255).tolist()
         self.zeros = (-255 * low / (high - low)).round().int().tolist()
-        weight = self.layer.weight.detach()
-        scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
-        rounded = (weight / scale[:, None, None, None]).round().to(torch.int8)
-        packed = torch.ops.onednn.qconv_prepack(rounded, scale, 1.0, 0, *self._geometry)
-        self._arguments = packed, scale, torch.zeros(len(scale), dtype=torch.int8)
 
     def at(self, place: float | None) -> None:
         """Take the steps of a level, between two of those that were measured; None: compute in float32."""
@@ -69,20 +73,27 @@ class EightBitConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.steps:
             self.ranges.append((float(x.min()), float(x.max())))
-        return _Rounded.apply(x, self) if self.step else self.layer(x)
+        learned = torch.is_grad_enabled() and self.layer.weight.requires_grad
+        return _Rounded.apply(x, self) if self.step and not learned else self.layer(x)
 
     def rounded(self, x: Tensor) -> Tensor:
         """The convolution of the rounded x."""
         whole = torch.add(x.new_tensor(self.zero + 0.5), x, alpha=1 / self.step).clamp_(0, 255).to(torch.uint8)
         return torch.ops.onednn.qconv2d_pointwise(
-            *(whole, self.step, self.zero, *self._arguments, self.layer.bias),
-            *(*self._geometry, 1.0, 0, torch.float32, "none", [], ""),
+            *(whole, self.step, self.zero, *self._weights(), self.layer.bias),
+            *(*GEOMETRY, 1.0, 0, torch.float32, "none", [], ""),
         )
 
-    @property
-    def _geometry(self) -> tuple[Any, ...]:
-        layer = self.layer
-        return list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups
+    def _weights(self) -> tuple[Tensor, ...]:
+        """Packed weights, their steps and zeros, made again where the layer's weights have changed."""
+        weight = self.layer.weight.detach()
+        version = (weight.data_ptr(), None if weight.is_inference() else weight._version)
+        if self._packed[0] != version:
+            scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
+            rounded = (weight / scale[:, None, None, None]).round().to(torch.int8)
+            packed = torch.ops.onednn.qconv_prepack(rounded, scale, 1.0, 0, *GEOMETRY)
+            self._packed = version, (packed, scale, torch.zeros(len(scale), dtype=torch.int8))
+        return self._packed[1]
 
 
 class _Rounded(torch.autograd.Function):
@@ -97,22 +108,24 @@ class _Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         layer = ctx.layer
-        return F.conv_transpose2d(gradient, layer.weight, None, 1, layer.padding), None
+        return F.conv_transpose2d(gradient, layer.weight, padding=1), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return F.conv2d(tangent, ctx.layer.weight, None, 1, ctx.layer.padding)
+        return F.conv2d(tangent, ctx.layer.weight, padding=1)
 
 
 class EightBit(nn.Module):
     """The network of a prior, (B, C, H, W), (B,) -> (B, C, H, W), with its wider convolutions in 8 bits.
 
-    The prior's network is changed by it. For processors only. Different noise levels in a batch go one after the other.
+    The prior's network is changed by it. For processors only. Different noise levels in a batch go one after the other,
+    and so do threads. Raises ValueError for x on another device.
     """
 
     def __init__(self, prior: Preconditioned):
         super().__init__()
         self.network = prior.network
+        self._one_at_a_time = threading.Lock()
         self.image_channels = getattr(prior.network, "image_channels", None)
         self.classes = getattr(prior.network, "classes", None)
         self.convolutions = replaced(prior.network)
@@ -126,6 +139,13 @@ class EightBit(nn.Module):
         for convolution in self.convolutions:
             convolution.settle(LEVELS)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_one_at_a_time"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._one_at_a_time = threading.Lock()
+
     @torch.no_grad()
     def _measure(self, prior: Preconditioned, image: Tensor, sigmas: np.ndarray) -> None:
         noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
@@ -133,6 +153,10 @@ class EightBit(nn.Module):
             prior.denoise(image + sigma * noise, sigma)
 
     def forward(self, x: Tensor, noise: Tensor, *labels: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            raise ValueError(
+                f"x must be on the processor for a prior in int8, got one on {x.device}; take channels-last"
+            )
         levels, which = noise.unique(return_inverse=True)
         if len(levels) == 1:
             return self._at(float(levels), x, noise, *labels)
@@ -143,9 +167,10 @@ class EightBit(nn.Module):
     def _at(self, level: float, *arguments: Tensor) -> Tensor:
         low, high = self.noise
         place = (LEVELS - 1) * min(max((level - low) / (high - low), 0.0), 1.0)
-        for convolution in self.convolutions:
-            convolution.at(place if level >= self.least else None)
-        return self.network(*arguments)
+        with self._one_at_a_time:
+            for convolution in self.convolutions:
+                convolution.at(place if level >= self.least else None)
+            return self.network(*arguments)
 
 
 def dead_leaves(shape: tuple[int, ...], discs: int = 300, seed: int = 0) -> Tensor:
@@ -171,8 +196,13 @@ def replaced(network: nn.Module) -> list[EightBitConvolution]:
     found = []
     for module in list(network.modules()):
         for name, layer in list(module.named_children()):
-            wide = type(layer) is nn.Conv2d and min(layer.in_channels, layer.out_channels) >= CHANNELS
-            if wide and layer.kernel_size == (3, 3) and layer.stride == (1, 1):
+            if type(layer) is nn.Conv2d and min(layer.in_channels, layer.out_channels) >= CHANNELS and simple(layer):
                 setattr(module, name, EightBitConvolution(layer))
                 found.append(getattr(module, name))
     return found
+
+
+def simple(layer: nn.Conv2d) -> bool:
+    """Whether it is one of 3 x 3 that keeps the size of the image, with zeros around it."""
+    geometry = [*map(list, (layer.stride, layer.padding, layer.dilation)), layer.groups]
+    return layer.kernel_size == (3, 3) and geometry == [*GEOMETRY] and layer.padding_mode == "zeros"

@@ -42,23 +42,28 @@ def prepare(prior: Prior | str | Path, mode: str = DEFAULT) -> Prior:
     significant bits, for processors and graphics cards that compute faster in them (many that have the instructions do
     not). compiled: channels-last through torch.compile, which takes a minute and a C++ compiler once for every shape.
     What comes back has the mode that was taken as its attribute `inference`.
-    Raises ValueError for another mode, for one that the machine does not have, and but for auto for a prior that is no
-    such network.
+    Move a prior to its device first. Raises ValueError for another mode, for one that the machine does not have, for a
+    prior prepared in another mode, and but for auto for a prior that is no such network.
     """
     if mode not in MODES:
         raise ValueError(f"inference must be one of {', '.join(MODES)}, got {mode!r}")
     if isinstance(prior, str | Path):
         prior = load(prior)
+    how = getattr(prior, "inference", None)
+    if mode == how or (mode == "auto" and how):
+        return prior
     if mode == "auto":
         if not (isinstance(prior, Preconditioned) and prior.image_shape is None and _eight_bits(prior)):
             return prior
         mode = "int8"
+    if how:
+        raise ValueError(f"prior must be as priors.load gives it to be run in {mode}, got one prepared in {how}")
     if not isinstance(prior, Preconditioned):
         raise ValueError(f"prior must be a learned one to be run in {mode}, got {type(prior).__name__}")
     if mode == "int8" and not _eight_bits(prior):
         raise ValueError(
-            "inference int8 needs a prior on a processor with the instructions AVX-512 VNNI or AVX-VNNI; "
-            "take channels-last"
+            "inference int8 needs a prior in float32, of one image shape or for known channels, on a processor with "
+            "the instructions AVX-512 VNNI or AVX-VNNI; take channels-last"
         )
     layout = torch.contiguous_format if mode == "plain" else torch.channels_last
     network = copy.deepcopy(prior.network).to(memory_format=layout)
@@ -78,7 +83,9 @@ def prepare(prior: Prior | str | Path, mode: str = DEFAULT) -> Prior:
 
 
 def _eight_bits(prior: Preconditioned) -> bool:
-    """Whether the processor that the prior is on has instructions for sums of products of 8 bits."""
+    """Whether the prior can be run in 8 bits, by a processor with instructions for sums of such products."""
     abilities = getattr(torch.cpu, "get_capabilities", dict)()
     able = abilities.get("avx512_vnni", False) or abilities.get("avx_vnni", False)
-    return able and all(weights.device.type == "cpu" for weights in prior.parameters())
+    kinds = {(weights.device.type, weights.dtype) for weights in prior.parameters()}
+    known = prior.image_shape is not None or getattr(prior.network, "image_channels", None)
+    return bool(able and known and kinds == {("cpu", torch.float32)})

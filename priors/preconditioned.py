@@ -68,7 +68,9 @@ class Preconditioned(Prior):
         Where the network has classes; its weights are shared. Raises ValueError where it has none, or not this one.
         """
         network = Labelled(self.network, labels)
-        return Preconditioned(network, self.mean, self.std, self.image_shape, self.sigma_range, self.about)
+        given = Preconditioned(network, self.mean, self.std, self.image_shape, self.sigma_range, self.about)
+        given.inference = self.inference
+        return given
 
     def denoise(self, x: Tensor, sigma: Sigma) -> Tensor:
         """E[X | X + sigma Z = x]. x: (B, *image_shape), sigma: float, (B,) or (B, 1, 1, 1)."""

@@ -111,7 +111,7 @@ class _WeightError(_Practical):
         if any(getattr(module, "inference", None) == "int8" for module in prior.modules()):
             raise ValueError(
                 f"prior must be in float32 for {type(self).__name__}, as priors.load gives it, got one in int8, "
-                "whose rounded weights would not change"
+                "whose rounding would add to the error"
             )
         return _reweighted(prior, lambda name, weight: self.amplitude * self.change(name, weight))
 

@@ -1,12 +1,16 @@
 """Networks in 8 bits: what is rounded, when, and that nothing but the image itself and its noise decides how."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
 from inverse.robustness import WeightNoise
 from priors import Tiled, inference, store
-from priors.eight_bit import EightBitConvolution, dead_leaves
+from priors.eight_bit import EightBitConvolution, dead_leaves, replaced
 
 able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 pytestmark = pytest.mark.skipif(
@@ -122,3 +126,57 @@ def test_weights_that_are_rounded_already_are_neither_changed_nor_saved(photo, t
     with pytest.raises(ValueError, match=r"prior must have a UNet to be saved, got EightBit \(in int8\)"):
         store.save(photo[1], tmp_path / "photo.safetensors")
     assert not any(tmp_path.iterdir())
+
+
+def test_threads_do_not_see_the_noise_level_of_each_other(photo):
+    x = 0.5 + normal(1, 3, 24, 24)
+    expected = {sigma: photo[1].denoise(x, sigma) for sigma in (0.05, 2.0)}
+    with ThreadPoolExecutor(2) as pool:
+        runs = [(sigma, pool.submit(photo[1].denoise, x, sigma)) for sigma in 10 * [*expected]]
+    for sigma, run in runs:
+        torch.testing.assert_close(run.result(), expected[sigma], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda prior: pickle.loads(pickle.dumps(prior))])
+def test_a_copy_says_the_same(photo, copied):
+    x = 0.5 + normal(1, 1, 24, 24)
+    assert torch.equal(copied(photo[1]).denoise(x, 0.2), photo[1].denoise(x, 0.2))
+
+
+def test_weights_that_have_changed_are_rounded_again(convolution):
+    convolution.at(0.0)
+    x = normal(1, 16, 6, 6)
+    before = convolution(x)
+    convolution.layer.weight.mul_(2)
+    torch.testing.assert_close(
+        convolution(x) - convolution.layer.bias[:, None, None], 2 * (before - convolution.layer.bias[:, None, None])
+    )
+
+
+def test_weights_are_learned_in_float32(convolution):
+    convolution.at(0.0)
+    convolution.layer.requires_grad_(True)
+    convolution(normal(1, 16, 6, 6)).sum().backward()
+    assert convolution.layer.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"padding_mode": "reflect"}, {"padding": "same"}, {"dilation": 2}, {"groups": 2}, {"stride": 2}, {"padding": 0}],
+)
+def test_other_convolutions_stay_in_float32(options):
+    layers = nn.Sequential(nn.Conv2d(16, 16, 3, **{"padding": 1, **options}), nn.Conv2d(16, 16, 3, padding=1))
+    assert replaced(layers) == [layers[1]] and type(layers[0]) is nn.Conv2d
+
+
+def test_a_prior_that_is_prepared_is_prepared_once(photo):
+    plain, rounded = photo
+    assert inference.prepare(rounded) is rounded and inference.prepare(rounded, "int8") is rounded
+    with pytest.raises(ValueError, match="as priors.load gives it to be run in plain, got one prepared in int8"):
+        inference.prepare(rounded, "plain")
+    assert inference.prepare("fashion-28-conditional", "int8").given(1).inference == "int8"
+    assert inference.prepare(copy.deepcopy(plain).double()).inference is None
+    with pytest.raises(ValueError, match="inference int8 needs a prior in float32"):
+        inference.prepare(copy.deepcopy(plain).double(), "int8")
+    with pytest.raises(ValueError, match="x must be on the processor for a prior in int8, got one on meta"):
+        rounded.network(torch.zeros(1, 3, 8, 8, device="meta"), torch.zeros(1))

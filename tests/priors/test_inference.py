@@ -82,5 +82,7 @@ def test_by_default_large_images_are_in_8_bits_where_the_processor_is_good_at_it
 
 def test_8_bits_are_refused_where_the_processor_lacks_them(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
-    with pytest.raises(ValueError, match="inference int8 needs a prior on a processor with the instructions AVX-512"):
+    with pytest.raises(
+        ValueError, match="inference int8 needs a prior in float32, .* on a processor with the instructions AVX-512"
+    ):
         inference.prepare("photo", "int8")
