@@ -28,7 +28,7 @@ class Tiled(Prior):
 
     image_shape = None
 
-    def __init__(self, prior: Prior | str | Path, side: int = 640, overlap: int = 80, step: int = 8) -> None:
+    def __init__(self, prior: Prior | str | Path, side: int = 640, overlap: int = 96, step: int = 8) -> None:
         super().__init__()
         if isinstance(prior, str | Path):
             prior = load(prior)

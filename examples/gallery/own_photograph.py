@@ -66,7 +66,7 @@ print("residual, 1 is right", f"{metrics.residual_ratio(samples.x, y, physics).m
 # The network looks at a neighbourhood, so that a picture can be denoised in tiles that overlap, in the memory of one
 # tile, with the same result. ``inverse reconstruct`` does so above 640 pixels; here by hand:
 
-tiled = priors.Tiled(prior, side=112, overlap=48)
+tiled = priors.Tiled(prior, side=128, overlap=56)
 noisy = truth + 0.2 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
     difference = (tiled.denoise(noisy, 0.2) - prior.denoise(noisy, 0.2)).abs().max().item()
