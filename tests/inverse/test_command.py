@@ -267,6 +267,23 @@ def test_a_network_runs_plain_as_well(work, weights):
     np.testing.assert_allclose(plain, other, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("width", "option", "mode"), [(40, [], "int8"), (648, [], "channels-last"), (40, ["plain"], "plain")]
+)
+def test_images_in_tiles_are_not_rounded(work, width, option, mode):
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if mode == "int8" and not (able.get("avx512_vnni") or able.get("avx_vnni")):
+        pytest.skip("the processor lacks instructions for 8 bits (VNNI)")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, width), np.uint8)).save("wide.png")
+    short = ["--n", "1", "--sampler-option", "steps=2", "--sampler-option", "scout_steps=1"]
+    run = ["reconstruct", "wide.png", "--operator", "denoising", "--prior", "photo", *short, "--out", "out"]
+    assert main([*run, *(["--inference", *option] if option else [])]) == 0
+    with open("out/run.json") as file:
+        found = json.load(file)["info"]["inference"]
+    # Without the instructions the prior is left as it was loaded, which is channels-last.
+    assert found in ((mode, None) if mode == "channels-last" else (mode,))
+
+
 def test_one_sample_is_enough(work, weights):
     assert main(reconstruct(weights, "--operator", "denoising", "--n", "1", "--out", "out")) == 0
     assert not (work / "out/std.npy").exists()
