@@ -12,10 +12,13 @@ from inverse.robustness import WeightNoise
 from priors import Tiled, inference, store
 from priors.eight_bit import EightBitConvolution, dead_leaves, replaced
 
-able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-pytestmark = pytest.mark.skipif(
-    not (able.get("avx512_vnni") or able.get("avx_vnni")), reason="the processor lacks instructions for 8 bits (VNNI)"
-)
+
+@pytest.fixture(scope="module")
+def processor():
+    """Of a kind that can do it."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if not (able.get("avx512_vnni") or able.get("avx_vnni")):
+        pytest.skip("the processor lacks instructions for 8 bits (VNNI)")
 
 
 def normal(*shape, seed=0):
@@ -23,12 +26,12 @@ def normal(*shape, seed=0):
 
 
 @pytest.fixture(scope="module")
-def photo():
+def photo(processor):
     return store.load("photo"), inference.prepare("photo", "int8")
 
 
 @pytest.fixture
-def convolution():
+def convolution(processor):
     """Settled on inputs from -1 to 2 at one level, and from -10 to 20 at the next."""
     convolution = EightBitConvolution(nn.Conv2d(16, 16, 3, padding=1).requires_grad_(False))
     for size in (1.0, 10.0):
@@ -107,7 +110,7 @@ def test_tiles_are_rounded_as_the_whole_but_where_a_value_lies_between_two_steps
     assert tiled.inference == "int8"
 
 
-def test_a_network_with_classes_is_told_them():
+def test_a_network_with_classes_is_told_them(processor):
     plain = store.load("fashion-28-conditional")
     x = 0.4 + 0.3 * normal(2, 1, 28, 28)
     found = inference.prepare(plain, "int8").given(torch.tensor([1, 7])).denoise(x, 0.5)
