@@ -42,10 +42,11 @@ def reconstruct(
 
     y: (B, ...), as `physics(x)` gives it. prior: a name of `priors.available()`, a file for `priors.load`, a Prior or
     any deepinv denoiser; the network of a name or file is run as `priors.inference.prepare` does by default, for images
-    of any size in 8 bits where the processor is fast at it. sampler: a name of `inverse.samplers()` or a Sampler; None: mmps, for priors of images of any
-    size mmps-spectral, and dps where the physics is not linear or its noise not Gaussian. antithetic: pairs of samples
-    from opposite noise, for a better mean of few (`Sampler.sample`). Neither y nor physics is changed. Images are in
-    [0, 1] for the priors of `priors.available()` and files, and y in units that go with that.
+    of any size in 8 bits where the processor is fast at it. sampler: a name of `inverse.samplers()` or a Sampler; None:
+    mmps, for priors of images of any size mmps-spectral, and dps where the physics is not linear or its noise not
+    Gaussian. antithetic: pairs of samples from opposite noise, for a better mean of few (`Sampler.sample`). Neither y
+    nor physics is changed. Images are in [0, 1] for the priors of `priors.available()` and files, and y in units that
+    go with that.
     Raises ValueError, naming the argument, for whatever does not fit together. Warns (UserWarning) where such a prior
     is given a y that no image in [0, 1] can have caused, as one of an image in 0..255.
     """
